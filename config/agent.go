@@ -1,0 +1,237 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/leasedog/leasedog/lease"
+)
+
+// WatchdogMode says what must be able to reset a node that holds a lease.
+type WatchdogMode string
+
+// There is no "off": without a reset nobody can promise that a hung node is silent.
+const (
+	// WatchdogRequired: a kernel watchdog, or no lease.
+	WatchdogRequired WatchdogMode = "required"
+	// WatchdogSystemd: the guard, its kill timer and systemd only. No bound when PID 1 or the kernel hangs.
+	WatchdogSystemd WatchdogMode = "systemd"
+)
+
+// systemdWatchdog is what the systemd layers count as in WatchdogSystemd mode (worst seen: half of it).
+const systemdWatchdog = time.Second
+
+// DeviceAuto lets the guard choose the watchdog device: hardware before softdog.
+const DeviceAuto = "auto"
+
+// AcquireMode says when a node asks for a lease.
+type AcquireMode string
+
+// The modes of acquire.
+const (
+	AcquireAuto     AcquireMode = "auto"      // whenever this node could run the resources
+	AcquireManual   AcquireMode = "manual"    // only on "leasedog acquire"
+	AcquireOnDemand AcquireMode = "on-demand" // when the resource agent ocf:leasedog:lease is started
+)
+
+// Agent is a node's configuration, checked. The same file is used on both nodes. It comes only from LoadAgent and
+// ParseAgent; treat it as read-only, then any number of goroutines may use it.
+type Agent struct {
+	Cluster  string
+	Node     string // "": the name that Pacemaker knows this node by
+	Insecure bool   // no TLS: anybody on the arbiter's network may take the leases
+	Arbiter  AgentArbiter
+	Watchdog Watchdog
+	Leases   []Lease
+
+	budget lease.Budget
+}
+
+// AgentArbiter is how a node reaches the arbiter.
+type AgentArbiter struct {
+	URLs []string // such as http://10.0.9.1:7443: scheme, host and port, nothing after
+}
+
+// Watchdog is the [watchdog] table.
+type Watchdog struct {
+	Mode   WatchdogMode
+	Device string // DeviceAuto or a path below /dev
+}
+
+// Lease is one [[lease]] table.
+type Lease struct {
+	Name         string
+	Resources    []string // Pacemaker's ids of groups, primitives or promotable clones; at least one
+	Acquire      AcquireMode
+	Prefer       string        // node that asks first, or ""
+	GiveUpAfter  time.Duration // a failed resource gives the lease to a ready peer after this long
+	LeaveTimeout time.Duration // 0: the sum of the resources' stop timeouts
+}
+
+// Budget returns the effective budget: the profile's row with the single keys of [budget] in place and, in
+// WatchdogSystemd mode, the watchdog of that mode. It satisfies every line of the arithmetic. The chances c are 1
+// (kill timer); whoever finds that there is none takes WithoutKillTimer, and checks again.
+func (a Agent) Budget() lease.Budget { return a.budget }
+
+// Lease returns the lease of a name.
+func (a Agent) Lease(name string) (Lease, bool) {
+	for _, l := range a.Leases {
+		if l.Name == name {
+			return l, true
+		}
+	}
+	return Lease{}, false
+}
+
+// LoadAgent reads a node's configuration. The error is an *Error with every problem of the file, which also covers a
+// file that is missing, unreadable, empty, or writable by others than its owner.
+func LoadAgent(path string) (Agent, error) {
+	src, err := readFile(path, os.Geteuid())
+	if err != nil {
+		return Agent{}, err
+	}
+	return parseAgent(src, path)
+}
+
+// ParseAgent reads a node's configuration from r; name is what errors call it. The error is an *Error.
+func ParseAgent(r io.Reader, name string) (Agent, error) {
+	src, err := readAll(r, name)
+	if err != nil {
+		return Agent{}, err
+	}
+	return parseAgent(src, name)
+}
+
+func parseAgent(src []byte, name string) (Agent, error) {
+	d, root := parse(src)
+	var a Agent
+	if root != nil {
+		a = readAgent(root)
+	}
+	if len(d.problems) > 0 {
+		return Agent{}, &Error{File: name, Problems: d.sorted()}
+	}
+	return a, nil
+}
+
+func readAgent(t *table) Agent {
+	a := Agent{
+		Cluster:  t.required("cluster", "erp"),
+		Node:     t.text("node", ""),
+		Insecure: t.flag("insecure"),
+	}
+	t.checkName("cluster", a.Cluster)
+	t.checkName("node", a.Node)
+	a.Arbiter = readArbiterURLs(t.table("arbiter"), a.Insecure)
+	a.Watchdog = readWatchdog(t.table("watchdog"))
+	a.budget = readBudget(t, a.Watchdog)
+	a.Leases = readLeases(t)
+	t.finish()
+	return a
+}
+
+func readArbiterURLs(t *table, insecure bool) AgentArbiter {
+	const do = `this release speaks plain HTTP only: use http:// urls and insecure = true, on a network that nobody else can reach`
+	for _, key := range []string{"ca", "cert", "key"} {
+		if _, ok := t.values[key]; ok {
+			t.known = append(t.known, key)
+			t.bad(key, "certificates are not supported by this release", do)
+		}
+	}
+	a := AgentArbiter{URLs: t.list("urls")}
+	if v, ok := t.values["urls"].([]any); t.values["urls"] == nil || ok && len(v) == 0 {
+		t.bad("urls", "names no arbiter", `add urls = ["http://ADDRESS:7443"] below [arbiter]`)
+	}
+	if len(a.URLs) > maxURLs {
+		t.bad("urls", fmt.Sprintf("names %d arbiters", len(a.URLs)), fmt.Sprintf("at most %d are tried side by side", maxURLs))
+	}
+	for i, raw := range a.URLs {
+		key := fmt.Sprintf("urls[%d]", i)
+		what := checkURL(raw)
+		switch {
+		case what != "":
+			t.bad(key, what, `write scheme, host and port only: "http://10.0.9.1:7443"`)
+		case strings.HasPrefix(raw, "https://"):
+			t.bad(key, "https is not supported by this release", do)
+		case !insecure:
+			t.bad(key, "plain http without insecure = true", "anybody on that network may take the leases; if it is "+
+				"yours alone, write insecure = true at the top of this file and in the arbiter's")
+		}
+	}
+	t.finish()
+	return a
+}
+
+func readWatchdog(t *table) Watchdog {
+	w := Watchdog{
+		Mode:   WatchdogMode(t.text("mode", string(WatchdogRequired))),
+		Device: t.text("device", DeviceAuto),
+	}
+	if w.Mode != WatchdogRequired && w.Mode != WatchdogSystemd {
+		t.bad("mode", fmt.Sprintf("%q is unknown", w.Mode), `use "required" (a kernel watchdog, or no lease) or "systemd" (no `+
+			`bound when PID 1 or the kernel hangs; for containers); there is no "off"`)
+		w.Mode = WatchdogRequired
+	}
+	if w.Device != DeviceAuto && (!strings.HasPrefix(w.Device, "/dev/") || strings.Contains(w.Device, "/../")) {
+		t.bad("device", fmt.Sprintf("%q is not a device", w.Device), `use "auto" or a path such as "/dev/watchdog0"`)
+	}
+	if w.Mode == WatchdogSystemd && w.Device != DeviceAuto {
+		t.bad("device", `has no effect with mode = "systemd"`, "remove one of them")
+	}
+	t.finish()
+	return w
+}
+
+func readBudget(root *table, w Watchdog) lease.Budget {
+	name := root.text("profile", lease.DefaultProfile)
+	b, err := lease.Profile(name)
+	if err != nil {
+		root.bad("profile", fmt.Sprintf("%q is unknown", name), "choose one of "+strings.Join(lease.ProfileNames(), ", "))
+		b, _ = lease.Profile(lease.DefaultProfile) // to go on looking; the problem above stands
+	}
+	before := len(root.doc.problems)
+	t := root.table("budget")
+	b.RenewEvery = t.duration("renew_every", b.RenewEvery)
+	b.RequestTimeout = t.duration("request_timeout", b.RequestTimeout)
+	b.Attempts = t.integer("attempts", b.Attempts, 1, maxAttempts)
+	b.LossAfter = t.duration("loss_after", b.LossAfter)
+	b.StopBudget = t.duration("stop_budget", b.StopBudget)
+	b.TimerSlack = t.duration("timer_slack", b.TimerSlack)
+	b.Watchdog = t.duration("watchdog_timeout", b.Watchdog)
+	b.Quantum = t.duration("watchdog_quantum", b.Quantum)
+	b.ResetLatency = t.duration("reset_latency", b.ResetLatency)
+	b.DriftPPM = t.integer("drift_ppm", b.DriftPPM, 0, maxDriftPPM)
+	b.TTL = t.duration("ttl", b.TTL)
+	b.Grace = t.duration("grace", b.Grace)
+	t.finish()
+	if w.Mode == WatchdogSystemd {
+		for _, key := range []string{"watchdog_timeout", "watchdog_quantum"} {
+			if _, ok := t.values[key]; ok {
+				t.bad(key, `has no effect with watchdog.mode = "systemd", which counts as `+systemdWatchdog.String(),
+					"remove it")
+			}
+		}
+		b = b.WithWatchdog(systemdWatchdog)
+	}
+	if len(root.doc.problems) > before {
+		return b // arithmetic with replaced numbers would only mislead
+	}
+	for _, v := range b.Violations() {
+		at := "profile"
+		if t.present {
+			at = "budget"
+		}
+		what, _, _ := strings.Cut(v.String(), "; "+v.Advice)
+		root.bad(at, "the budget is unsafe or useless: "+what, v.Advice+`; "leasedog budget" prints the arithmetic`)
+	}
+	return b
+}
+
+const (
+	maxURLs     = 8
+	maxAttempts = 100
+	maxDriftPPM = 100_000
+)
