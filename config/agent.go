@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -175,7 +176,7 @@ func readWatchdog(t *table) Watchdog {
 			`bound when PID 1 or the kernel hangs; for containers); there is no "off"`)
 		w.Mode = WatchdogRequired
 	}
-	if w.Device != DeviceAuto && (!strings.HasPrefix(w.Device, "/dev/") || strings.Contains(w.Device, "/../")) {
+	if w.Device != DeviceAuto && !validDevice(w.Device) {
 		t.bad("device", fmt.Sprintf("%q is not a device", w.Device), `use "auto" or a path such as "/dev/watchdog0"`)
 	}
 	if w.Mode == WatchdogSystemd && w.Device != DeviceAuto {
@@ -183,6 +184,16 @@ func readWatchdog(t *table) Watchdog {
 	}
 	t.finish()
 	return w
+}
+
+// validDevice accepts a clean path below /dev of visible ASCII.
+func validDevice(path string) bool {
+	for _, r := range path {
+		if r <= ' ' || r > '~' {
+			return false
+		}
+	}
+	return strings.HasPrefix(path, "/dev/") && filepath.Clean(path) == path
 }
 
 func readBudget(root *table, w Watchdog) lease.Budget {

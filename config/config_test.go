@@ -182,6 +182,7 @@ func TestAgentRefuses(t *testing.T) {
 		"watchdog off":        {edit(t, `"required"`, `"off"`), []string{`t:7:1: watchdog.mode: "off" is unknown`}},
 		"watchdog device":     {edit(t, `mode = "required"`, `device = "watchdog0"`), []string{`watchdog.device: "watchdog0" is not a device`}},
 		"watchdog climbing":   {edit(t, `mode = "required"`, `device = "/dev/../etc/x"`), []string{`is not a device`}},
+		"watchdog control":    {edit(t, `mode = "required"`, `device = "/dev/\u007f"`), []string{`is not a device`}},
 		"watchdog both":       {edit(t, `mode = "required"`, "mode = \"systemd\"\ndevice = \"/dev/watchdog0\""), []string{`has no effect with mode = "systemd"`}},
 		"watchdog W systemd":  {edit(t, `mode = "required"`, "mode = \"systemd\"\n[budget]\nwatchdog_timeout = \"4s\""), []string{`t:9:1: budget.watchdog_timeout: has no effect`}},
 		"no lease":            {strings.SplitAfter(good, "\"required\"\n")[0], []string{`t: lease: there is no lease`}},
