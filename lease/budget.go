@@ -245,3 +245,17 @@ func Profile(name string) (Budget, error) {
 	sort.Strings(names)
 	return Budget{}, fmt.Errorf("profile %q is unknown: choose one of %s", name, strings.Join(names, ", "))
 }
+
+// The paces that no profile changes.
+const (
+	// RetryAfterFailure is how long a node waits after it could not use a grant, or was refused one.
+	RetryAfterFailure = 5 * time.Second
+	// StandBackFirst and StandBackMax bound how long a node that gave up a lease because its resources fail
+	// stands back. It doubles in between.
+	StandBackFirst = 10 * time.Second
+	StandBackMax   = 10 * time.Minute
+)
+
+// Wait is how long a long poll for a lease with this budget lasts: short against the hold, so that a poll on a
+// dead connection is soon replaced.
+func (b Budget) Wait() time.Duration { return min(MaxWait, b.Hold()/3) }

@@ -1,0 +1,297 @@
+package lease
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// send makes a request: Sent is now, which is before its first copy leaves. Its seq is the Instant at which it was
+// made, so that a successor in the same boot has a higher one without any file.
+func (h *Holder) send(now Instant, k kind, timeout time.Duration, body func(seq uint64) any) {
+	h.seq = max(h.seq+1, uint64(now))
+	p := pending{kind: k, seq: h.seq, sent: now, deadline: now.Add(timeout),
+		seen: h.known.Stamp, seenEp: h.known.Epochs[h.opt.Lease]}
+	h.out = append(h.out, p)
+	h.do(Send{Seq: p.seq, Sent: now, Deadline: p.deadline, Body: body(p.seq)})
+}
+
+func (h *Holder) waitsFor(k kind) bool {
+	return slices.ContainsFunc(h.out, func(p pending) bool { return p.kind == k })
+}
+
+func (h *Holder) sendAcquire(now Instant) {
+	if len(h.out) > 0 {
+		return
+	}
+	if h.startBy == 0 && !h.mayCompete(now) {
+		h.becomeStandby(now, "may not compete")
+		return
+	}
+	b := h.opt.Budget
+	wait := b.Wait()
+	if h.startBy != 0 {
+		wait = 0
+	}
+	h.nextSend = now.Add(b.RenewEvery)
+	h.send(now, kindAcquire, wait+b.RequestTimeout, func(seq uint64) any {
+		return Acquire{Party: h.opt.Self, Seq: seq, SeenEpoch: h.known.Epochs[h.opt.Lease], Seen: h.known.Stamp,
+			Terms: b.Terms, Hold: b.Hold(), Wait: wait, Ready: true, LastResort: now < h.standBack}
+	})
+}
+
+// sendAdopt asks the arbiter to install this instance for the epoch that /run claims.
+func (h *Holder) sendAdopt(now Instant) {
+	if h.waitsFor(kindAdopt) {
+		return
+	}
+	claim := h.claim()
+	h.send(now, kindAdopt, h.budget.RequestTimeout, func(seq uint64) any {
+		return Acquire{Party: h.opt.Self, Seq: seq, Claim: claim, SeenEpoch: h.known.Epochs[h.opt.Lease],
+			Seen: h.known.Stamp, Terms: h.budget.Terms, Hold: h.hold, Ready: true}
+	})
+}
+
+// claim is what /run says about the lease now.
+func (h *Holder) claim() *Claim {
+	c := &Claim{Epoch: h.epoch, Hold: h.hold}
+	switch h.phase {
+	case Held, Winning:
+		c.State = ClaimHeld
+	case Leaving:
+		c.State = ClaimLeaving
+	case Paused, Resuming:
+		c.State, c.PauseFor = ClaimPaused, h.pauseFor
+	default:
+		return nil
+	}
+	return c
+}
+
+func (h *Holder) sendRenew(now Instant) {
+	h.nextSend = now.Add(h.budget.RenewEvery)
+	if h.adopting {
+		h.sendAdopt(now)
+		return
+	}
+	claim := h.claim()
+	h.send(now, kindRenew, h.budget.RequestTimeout, func(seq uint64) any {
+		return Renew{Party: h.party, Epoch: h.epoch, Seq: seq, Seen: h.known.Stamp, Claim: claim}
+	})
+	tell := h.phase == Resuming && h.step == stepTell
+	undo := h.phase == Held && h.pausing && !h.waitsFor(kindPause)
+	if tell || undo {
+		h.send(now, kindResume, h.budget.RequestTimeout, func(seq uint64) any {
+			h.resumeSeq = seq
+			return Resume{Party: h.party, Epoch: h.epoch, Seq: seq, Seen: h.known.Stamp}
+		})
+	}
+}
+
+func (h *Holder) pauseAsked(now Instant, ev PauseAsked) {
+	if h.phase != Held || h.adopting || h.pausing || ev.For < 0 {
+		h.note(false, "cannot pause now: the lease is %s", h.phase)
+		return
+	}
+	h.pausing, h.pauseFor = true, ev.For
+	h.send(now, kindPause, h.budget.RequestTimeout, func(seq uint64) any {
+		return Pause{Party: h.party, Epoch: h.epoch, Seq: seq, Seen: h.known.Stamp, For: ev.For, Terms: h.budget.Terms}
+	})
+}
+
+// keepPaused repeats what is not done yet on the way into a pause, and installs a successor's instance.
+func (h *Holder) keepPaused(now Instant) {
+	h.nextSend = now.Add(h.budget.RenewEvery)
+	switch {
+	case h.step == stepRun:
+		h.writeRun(RunPaused)
+	case h.step == stepDisarm:
+		h.do(Disarm{Epoch: h.epoch})
+	case h.step == stepArm:
+		h.do(Arm{Epoch: h.epoch, Sent: h.pauseSent, Until: h.pauseEnd(), Budget: h.budget})
+	case h.adopting:
+		h.nextSend = now.Add(max(h.budget.RenewEvery, RetryAfterFailure))
+		h.sendAdopt(now)
+	}
+}
+
+func (h *Holder) pauseEnd() Instant { return h.pauseSent.Add(h.pauseFor + h.budget.StopBudget) }
+
+// finish is the tail of a loss: /run says released, disarm, release; each step only after the one before it.
+func (h *Holder) finish(now Instant) {
+	h.nextSend = now.Add(h.budget.RenewEvery)
+	switch h.step {
+	case stepRun:
+		h.writeRun(RunReleased)
+	case stepDisarm:
+		h.do(Disarm{Epoch: h.epoch})
+	case stepRelease:
+		if h.sent == 0 || now >= h.sent.Add(h.hold) {
+			h.becomeStandby(now, "stopped; the hold is over")
+			return
+		}
+		h.send(now, kindRelease, h.budget.RequestTimeout, func(seq uint64) any {
+			return Release{Party: h.party, Epoch: h.epoch, Seq: seq, Seen: h.known.Stamp}
+		})
+	}
+}
+
+// answered takes the arbiter's answer to one of our requests.
+func (h *Holder) answered(now Instant, ev Answered) {
+	i := slices.IndexFunc(h.out, func(p pending) bool { return p.seq == ev.Seq })
+	if i < 0 {
+		return // dropped with its deadline, its phase, or never ours
+	}
+	p := h.out[i]
+	h.out = slices.Delete(h.out, i, i+1)
+	a := ev.Answer
+	if err := h.known.Judge(p.seen, p.seenEp, a); err != nil {
+		h.lastError = err.Error()
+		h.note(true, "%v", err)
+		return
+	}
+	if h.known.Learn(h.opt.Lease, a) {
+		h.do(SaveKnown{Known: h.known.Clone(), Epoch: a.Epoch})
+	}
+	h.lastAnswer, h.waiters = now, a.Waiters
+	if a.Verdict == Superseded {
+		h.gone = true
+		h.note(true, "superseded: %s", a.Reason)
+		h.do(Retire{Cause: a.Reason})
+		return
+	}
+	if a.Verdict != OK && a.Verdict != Granted && a.Verdict != Adopted {
+		h.lastError = fmt.Sprintf("arbiter: %s: %s", a.Verdict, a.Reason)
+	} else {
+		h.lastError = ""
+	}
+	switch p.kind {
+	case kindAcquire:
+		h.acquireAnswered(now, p, a)
+	case kindAdopt:
+		h.adoptAnswered(now, a)
+	case kindRenew:
+		h.renewAnswered(now, p, a)
+	case kindRelease:
+		h.releaseAnswered(now, a)
+	case kindPause:
+		h.pauseAnswered(now, p, a)
+	case kindResume:
+		h.resumeAnswered(now, a)
+	}
+}
+
+func (h *Holder) failed(now Instant, ev Failed) {
+	i := slices.IndexFunc(h.out, func(p pending) bool { return p.seq == ev.Seq })
+	if i < 0 {
+		return
+	}
+	h.out = slices.Delete(h.out, i, i+1)
+	h.lastError = ev.Err
+}
+
+func (h *Holder) acquireAnswered(now Instant, p pending, a Answer) {
+	if h.phase != Acquiring {
+		return
+	}
+	switch a.Verdict {
+	case Granted:
+		if a.Epoch <= p.seenEp {
+			h.note(true, "ignore a grant of epoch %d: this node has seen %d", a.Epoch, p.seenEp)
+			h.nextSend = now.Add(RetryAfterFailure)
+			return
+		}
+		h.becomeWinning(now, a)
+	case Denied:
+		h.lastDenial = a
+		if h.startBy != 0 {
+			h.becomeLosing(now, "resources were found active here, and the lease is denied: "+a.Reason)
+		}
+	default:
+		h.lastDenial = a
+		h.nextSend = Later(h.nextSend, now.Add(h.opt.Budget.RenewEvery))
+		if a.Verdict == Unsafe || a.Verdict == Barred || a.Verdict == Refused {
+			h.note(true, "the arbiter refuses this node: %s", a.Reason)
+			h.nextSend = now.Add(RetryAfterFailure)
+		}
+	}
+}
+
+func (h *Holder) adoptAnswered(now Instant, a Answer) {
+	switch {
+	case a.Verdict == Adopted && a.Epoch == h.epoch:
+		h.adopting, h.party = false, h.opt.Self
+		h.nextSend = now
+		h.note(false, "the arbiter goes on with epoch %d under this agent", h.epoch)
+	case a.Verdict == Lost || a.Verdict == Granted:
+		h.becomeLosing(now, fmt.Sprintf("epoch %d cannot be adopted: %s", h.epoch, a.Reason))
+	}
+}
+
+func (h *Holder) renewAnswered(now Instant, p pending, a Answer) {
+	switch h.phase {
+	case Winning, Held, Leaving, Resuming:
+	default:
+		return
+	}
+	switch {
+	case a.Verdict == Lost:
+		h.becomeLosing(now, "the arbiter says lost: "+a.Reason)
+		return
+	case a.Verdict != OK || a.Epoch != h.epoch:
+		return
+	}
+	if p.sent > h.sent {
+		h.sent = p.sent
+		if h.armed != 0 && (h.phase != Resuming || h.rearmed) {
+			h.arm(false)
+		}
+	}
+	if h.phase == Held && a.Paused && !h.waitsFor(kindPause) {
+		h.pausing = true // an earlier pause whose answer was lost: it is ended before anything else
+	}
+	switch {
+	case h.phase == Winning:
+		h.winOn()
+	case h.phase == Resuming && h.step == stepSave:
+		h.step = stepGuard
+		h.do(StartGuard{Epoch: h.epoch})
+	case h.phase == Resuming && h.step == stepArm:
+		h.arm(true) // its last answer was an error, or is still under way
+	case h.phase == Held && a.MoveTo != "" && a.MoveTo != h.opt.Self.Node:
+		h.becomeLeaving(now, "switchover to "+a.MoveTo)
+	}
+}
+
+func (h *Holder) releaseAnswered(now Instant, a Answer) {
+	if h.phase == Stopped && h.step == stepRelease && slices.Contains([]Verdict{OK, Lost, Refused}, a.Verdict) {
+		h.becomeStandby(now, "released")
+	}
+}
+
+// pauseAnswered enters the pause only while no resume with a higher seq has left (4.4.9).
+func (h *Holder) pauseAnswered(now Instant, p pending, a Answer) {
+	if h.phase != Held || h.resumeSeq > p.seq {
+		return
+	}
+	if a.Verdict != OK || a.Epoch != h.epoch {
+		h.note(true, "the arbiter does not pause the lease: %s", a.Reason)
+		return // its outcome counts as unknown: resume is sent until it is answered
+	}
+	h.pausing = false
+	h.becomePaused(now, p.sent)
+}
+
+func (h *Holder) resumeAnswered(now Instant, a Answer) {
+	if a.Verdict == Lost {
+		h.becomeLosing(now, "the arbiter says lost: "+a.Reason)
+		return
+	}
+	if a.Verdict != OK || a.Epoch != h.epoch {
+		return
+	}
+	h.pausing = false
+	if h.phase == Resuming && h.step == stepTell {
+		h.becomeHeld(now, "resumed")
+	}
+}

@@ -1,0 +1,298 @@
+package lease
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Step takes one event at one instant and returns what is to be done. Time is looked at first: an event that comes
+// late finds the lease already lost. The first event must be Found.
+func (h *Holder) Step(now Instant, ev Event) []Action {
+	h.acts = nil
+	if found, ok := ev.(Found); ok != (h.phase == "") {
+		panic(fmt.Sprintf("lease: Holder in phase %q got %T", h.phase, ev))
+	} else if ok {
+		h.begin(now, found)
+		h.advance(now)
+		return h.acts
+	}
+	if h.gone {
+		return nil
+	}
+	h.expire(now)
+	h.take(now, ev)
+	h.advance(now)
+	return h.acts
+}
+
+// take dispatches one event.
+func (h *Holder) take(now Instant, ev Event) {
+	switch ev := ev.(type) {
+	case Tick:
+	case Answered:
+		h.answered(now, ev)
+	case Failed:
+		h.failed(now, ev)
+	case Reading:
+		h.read(now, ev)
+	case KnownSaved:
+		h.knownSaved(now, ev)
+	case RunWritten:
+		h.runWritten(now, ev)
+	case GuardStarted:
+		h.guardStarted(now, ev)
+	case Armed:
+		h.guardArmed(now, ev)
+	case Disarmed:
+		h.disarmed(now, ev)
+	case GateOpened:
+		if h.phase == Winning && h.step == stepGate && ev.Epoch == h.epoch {
+			h.becomeHeld(now, "attribute set")
+		}
+	case Proven:
+		if (h.phase == Leaving || h.phase == Losing) && ev.Ladder == h.ladder {
+			h.becomeStopped(now)
+		}
+	case LeaveAsked:
+		h.leaveAsked(now, ev)
+	case AcquireAsked:
+		h.retired, h.asked, h.notBefore = false, true, now
+	case PauseAsked:
+		h.pauseAsked(now, ev)
+	case ResumeAsked:
+		if h.phase == Paused && h.step == stepNone && !h.adopting {
+			h.becomeResuming(now, "resume asked")
+		}
+	case Jumped:
+		h.jumped(ev)
+		h.expire(now)
+	default:
+		panic(fmt.Sprintf("lease: Holder got an unknown event %T", ev))
+	}
+}
+
+// begin decides what an earlier agent of this boot left behind (4.4.7, 6.4 Start).
+func (h *Holder) begin(now Instant, f Found) {
+	r := f.Record
+	if r != nil && (r.Party.Node != h.opt.Self.Node || r.Party.BootID != h.opt.Self.BootID || r.Lease != h.opt.Lease) {
+		r = nil // of another boot, which is over
+	}
+	if r == nil && f.Guard == nil {
+		h.party = h.opt.Self
+		if f.Active == Yes {
+			h.startBy = now.Add(h.opt.Budget.LossAfter)
+			h.becomeAcquiring(now, "a guarded resource is active: ask before touching it")
+			return
+		}
+		h.becomeStandby(now, "start")
+		return
+	}
+	if r == nil {
+		r = &RunRecord{State: RunNone, Party: h.opt.Self, Epoch: f.Guard.Epoch, Budget: h.opt.Budget,
+			Hold: h.opt.Budget.Hold()}
+	}
+	h.epoch, h.hold, h.party, h.budget, h.sent = r.Epoch, r.Hold, r.Party, r.Budget, r.Sent
+	guarded := f.Guard != nil && f.Guard.Epoch == r.Epoch
+	if f.Guard != nil {
+		h.armed = f.Guard.Until
+		h.sent = f.Guard.Sent
+	}
+	inTime := guarded && now < h.sent.Add(h.budget.LossAfter)
+	switch {
+	case r.State == RunPaused && (r.PauseFor == 0 || guarded):
+		h.pauseFor, h.pauseSent, h.adopting = r.PauseFor, r.Sent, true
+		if f.Guard != nil { // paused was written, and what follows was not finished; no resume has left yet
+			h.step = stepDisarm
+			if h.pauseFor > 0 {
+				h.step = stepArm
+			}
+		}
+		h.enter(now, Paused, "taken over from an earlier agent")
+	case r.State == RunHeld && inTime:
+		h.adopting = true
+		h.enter(now, Held, "adopted from an earlier agent")
+	case r.State == RunLeaving && inTime:
+		h.adopting = true
+		h.becomeLeaving(now, "adopted while leaving")
+	default:
+		h.becomeLosing(now, fmt.Sprintf("an earlier agent left the lease as %q", r.State))
+	}
+}
+
+// expire does what time alone demands.
+func (h *Holder) expire(now Instant) {
+	h.out = slices.DeleteFunc(h.out, func(p pending) bool {
+		if now <= p.deadline {
+			return false
+		}
+		h.lastError = "no answer in time"
+		return true
+	})
+	switch {
+	case now >= h.loseAt():
+		h.becomeLosing(now, h.expiredCause(now))
+	case h.phase == Acquiring && h.startBy != 0 && now >= h.startBy:
+		h.becomeLosing(now, "no grant in time for resources that were found active")
+	}
+}
+
+func (h *Holder) expiredCause(now Instant) string {
+	why := h.lastError
+	if why == "" {
+		why = "no answer"
+	}
+	if h.phase == Paused {
+		return fmt.Sprintf("the pause of %v is over", h.pauseFor)
+	}
+	if h.sent == 0 {
+		return fmt.Sprintf("the grant was not renewed within %v (%s)", h.budget.LossAfter, why)
+	}
+	return fmt.Sprintf("not renewed for %v (%s)", now.Sub(h.sent), why)
+}
+
+// advance sends what is due.
+func (h *Holder) advance(now Instant) {
+	if h.phase == Held {
+		h.mayGiveUp(now)
+	}
+	if h.phase == Paused && h.pauseFor > 0 && h.step == stepNone && !h.adopting &&
+		now >= h.pauseSent.Add(h.pauseFor-h.budget.LossAfter) {
+		h.becomeResuming(now, "the pause ends soon")
+	}
+	if h.phase == Standby && h.mayCompete(now) {
+		h.becomeAcquiring(now, "free to compete")
+	}
+	if h.gone || now < h.nextSend {
+		return
+	}
+	switch h.phase {
+	case Acquiring:
+		h.sendAcquire(now)
+	case Winning, Held, Leaving, Resuming:
+		h.sendRenew(now)
+	case Paused:
+		h.keepPaused(now)
+	case Stopped:
+		h.finish(now)
+	}
+}
+
+// Next returns when Step must be called at the latest.
+func (h *Holder) Next() Instant {
+	if h.gone {
+		return Never
+	}
+	next := h.loseAt()
+	for _, p := range h.out {
+		next = Earlier(next, p.deadline+1)
+	}
+	switch h.phase {
+	case Standby:
+		if h.notBefore != 0 && h.mayCompete(Later(h.notBefore, 1)) {
+			next = Earlier(next, h.notBefore)
+		}
+	case Acquiring:
+		if len(h.out) == 0 {
+			next = Earlier(next, h.nextSend)
+		}
+		if h.startBy != 0 {
+			next = Earlier(next, h.startBy)
+		}
+	case Winning, Held, Leaving, Resuming, Stopped:
+		next = Earlier(next, h.nextSend)
+	case Paused:
+		if h.adopting || h.step != stepNone {
+			next = Earlier(next, h.nextSend)
+		} else if h.pauseFor > 0 {
+			next = Earlier(next, h.pauseSent.Add(h.pauseFor-h.budget.LossAfter))
+		}
+	}
+	if h.phase == Held && h.cannotSince != 0 {
+		next = Earlier(next, h.cannotSince.Add(h.opt.GiveUpAfter))
+	}
+	return next
+}
+
+// mayCompete tells whether this node may ask for the lease now (4.4.8).
+func (h *Holder) mayCompete(now Instant) bool {
+	wanted := h.opt.Mode == AcquireAuto || h.asked
+	return wanted && !h.retired && now >= h.notBefore && h.reading.opens(now)
+}
+
+// opens tells whether a reading lets this node compete: it is fresh, nothing speaks against it, and the guarded
+// resources are proven stopped.
+func (r Reading) opens(now Instant) bool {
+	return now < r.FreshUntil && len(r.WhyNot) == 0 && r.Proven == Yes
+}
+
+// read takes in a poll.
+func (h *Holder) read(now Instant, r Reading) {
+	h.reading = r
+	if h.phase == Acquiring && h.startBy == 0 && !r.opens(now) {
+		h.becomeStandby(now, "may not compete")
+	}
+	if h.phase == Held && r.Running == Yes {
+		h.backOff = StandBackFirst
+	}
+}
+
+// mayGiveUp leaves a lease with which Pacemaker cannot run a resource here while a peer waits that could (6.4).
+func (h *Holder) mayGiveUp(now Instant) {
+	eligible := slices.ContainsFunc(h.waiters, func(w Waiter) bool {
+		return w.Ready && !w.LastResort && w.Node != h.opt.Self.Node
+	})
+	if h.opt.GiveUpAfter <= 0 || h.adopting || h.reading.CannotRun == "" || now >= h.reading.FreshUntil || !eligible {
+		h.cannotSince = 0
+		return
+	}
+	if h.cannotSince == 0 {
+		h.cannotSince = now
+	}
+	if now.Sub(h.cannotSince) >= h.opt.GiveUpAfter {
+		h.gaveUp = true
+		h.becomeLeaving(now, "gives up: "+h.reading.CannotRun)
+	}
+}
+
+func (h *Holder) leaveAsked(now Instant, ev LeaveAsked) {
+	if ev.Retire {
+		h.retired, h.asked = true, false
+	}
+	switch h.phase {
+	case Acquiring:
+		if h.startBy == 0 {
+			h.becomeStandby(now, ev.Cause)
+			return
+		}
+		h.becomeLosing(now, ev.Cause)
+	case Winning:
+		h.becomeLosing(now, ev.Cause)
+	case Held:
+		h.becomeLeaving(now, ev.Cause)
+	case Paused, Resuming:
+		h.note(true, "the lease is paused: resume it before it can be left (%s)", ev.Cause)
+	}
+}
+
+func (h *Holder) jumped(ev Jumped) {
+	if ev.Size <= 0 {
+		return
+	}
+	h.out = slices.DeleteFunc(h.out, func(p pending) bool { return p.sent < ev.Until })
+	if h.sent != 0 && h.sent < ev.Until {
+		h.sent = h.sent.Add(-ev.Size)
+	}
+	if h.pauseSent != 0 && h.pauseSent < ev.Until {
+		h.pauseSent = h.pauseSent.Add(-ev.Size)
+	}
+	if h.armed != 0 {
+		h.armed = h.armed.Add(-ev.Size)
+	}
+	h.note(true, "this machine was paused for %v: every deadline moved nearer by as much", ev.Size)
+}
+
+func (h *Holder) do(a Action) { h.acts = append(h.acts, a) }
+
+func (h *Holder) note(alarm bool, format string, args ...any) {
+	h.do(Note{Alarm: alarm, Text: fmt.Sprintf(format, args...)})
+}

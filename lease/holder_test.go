@@ -1,0 +1,797 @@
+package lease
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+const ms = time.Millisecond
+
+// rig drives one Holder as a faultless driver would: local actions are acknowledged at once, requests are kept
+// for the test to answer.
+type rig struct {
+	t     *testing.T
+	h     *Holder
+	known *Known
+	now   Instant
+	sends []Send
+	log   []string // every action by type, in order
+	run   RunState
+	guard *GuardState
+	gate  Epoch // the attribute
+	stop  *Stop
+	mute  map[string]bool // local actions, by type name, that get no answer
+	fail  map[string]bool // local actions that are answered with an error
+}
+
+var lan, _ = Profile("lan")
+
+func newRig(t *testing.T, change ...func(*HolderOptions)) *rig {
+	opt := HolderOptions{
+		Lease: "pg", Self: Party{Node: "node1", BootID: "boot1", Instance: Instance{Start: 1, Nonce: 1}},
+		Budget: lan, GiveUpAfter: 5 * time.Second, LeaveTimeout: 20 * time.Second,
+	}
+	for _, c := range change {
+		c(&opt)
+	}
+	r := &rig{t: t, known: &Known{}, now: Instant(1000 * time.Second), mute: map[string]bool{}, fail: map[string]bool{}}
+	r.h = NewHolder(opt, r.known)
+	return r
+}
+
+func (r *rig) step(ev Event) {
+	for _, a := range r.h.Step(r.now, ev) {
+		r.carryOut(a)
+	}
+}
+
+func (r *rig) carryOut(a Action) {
+	name := reflect.TypeOf(a).Name()
+	r.log = append(r.log, name)
+	errText := ""
+	if r.fail[name] {
+		errText = "broken"
+	}
+	var back Event
+	switch a := a.(type) {
+	case Send:
+		r.sends = append(r.sends, a)
+	case SaveKnown:
+		if a.Wait {
+			back = KnownSaved{Epoch: a.Epoch, Err: errText}
+		}
+	case WriteRun:
+		if errText == "" && !r.mute[name] {
+			r.run = a.Record.State
+		}
+		back = RunWritten{State: a.Record.State, Epoch: a.Record.Epoch, Err: errText}
+	case StartGuard:
+		back = GuardStarted{Epoch: a.Epoch, Err: errText}
+	case Arm:
+		if errText == "" && !r.mute[name] {
+			r.guard = &GuardState{Epoch: a.Epoch, Sent: a.Sent, Until: a.Until}
+		}
+		back = Armed{Epoch: a.Epoch, Until: a.Until, Watchdog: 1 * time.Second, Err: errText}
+	case Disarm:
+		if errText == "" && !r.mute[name] {
+			r.guard = nil
+		}
+		back = Disarmed{Epoch: a.Epoch, Err: errText}
+	case OpenGate:
+		r.gate = a.Epoch
+		back = GateOpened{Epoch: a.Epoch}
+	case CloseGate:
+		r.gate = 0
+	case Stop:
+		r.stop = &a
+	}
+	if back != nil && !r.mute[name] {
+		r.step(back)
+	}
+}
+
+func (r *rig) pass(d time.Duration) { r.now = r.now.Add(d) }
+
+func (r *rig) last() Send {
+	r.t.Helper()
+	if len(r.sends) == 0 {
+		r.t.Fatal("nothing was sent")
+	}
+	return r.sends[len(r.sends)-1]
+}
+
+func (r *rig) wantPhase(p Phase) {
+	r.t.Helper()
+	if got := r.h.View().Phase; got != p {
+		r.t.Fatalf("phase %s (%s), want %s", got, r.h.View().Cause, p)
+	}
+}
+
+func (r *rig) start(f Found) { r.step(f) }
+
+func (r *rig) ready() {
+	r.step(Reading{Proven: Yes, FreshUntil: r.now.Add(time.Hour)})
+}
+
+func ans(v Verdict, e Epoch) Answer {
+	return Answer{Verdict: v, Epoch: e, Hold: lan.Hold(), Stamp: Stamp{StoreID: "s1", Generation: 5}}
+}
+
+func (r *rig) answer(a Answer) { r.step(Answered{Seq: r.last().Seq, Answer: a}) }
+
+// win brings a fresh rig to held with epoch 7; the acknowledged renewal was sent 10 ms ago.
+func (r *rig) win() {
+	r.t.Helper()
+	r.start(Found{Active: No})
+	r.wantPhase(Standby)
+	r.ready()
+	r.wantPhase(Acquiring)
+	r.pass(10 * ms)
+	r.answer(ans(Granted, 7))
+	r.pass(10 * ms)
+	r.answer(ans(OK, 7))
+	r.wantPhase(Held)
+}
+
+func (r *rig) order(want ...string) {
+	r.t.Helper()
+	i := 0
+	for _, got := range r.log {
+		if i < len(want) && got == want[i] {
+			i++
+		}
+	}
+	if i < len(want) {
+		r.t.Fatalf("want %v in this order, missing %s; got %v", want, want[i], r.log)
+	}
+}
+
+func TestHolder_OrderOfAWin(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.order("SaveKnown", "WriteRun", "StartGuard", "Arm", "OpenGate")
+	if r.gate != 7 || r.run != RunHeld || r.guard == nil || r.h.Gate() != 7 {
+		t.Fatalf("gate %d run %s guard %v", r.gate, r.run, r.guard)
+	}
+}
+
+// Whatever step of the win does not come back, the attribute is not set.
+func TestHolder_NoAttributeBeforeEveryStepOfTheWin(t *testing.T) {
+	for _, missing := range []string{"SaveKnown", "WriteRun", "StartGuard", "Arm"} {
+		for _, how := range []string{"silent", "error"} {
+			t.Run(missing+"/"+how, func(t *testing.T) {
+				r := newRig(t)
+				if how == "silent" {
+					r.mute[missing] = true
+				} else {
+					r.fail[missing] = true
+				}
+				r.start(Found{Active: No})
+				r.ready()
+				r.answer(ans(Granted, 7))
+				r.answer(ans(OK, 7))
+				for range 10 {
+					r.pass(lan.RenewEvery)
+					r.step(Tick{})
+				}
+				if r.gate != 0 || r.h.Gate() != 0 || strings.Contains(fmt.Sprint(r.log), "OpenGate") {
+					t.Fatalf("the attribute was set although %s failed", missing)
+				}
+				r.wantPhase(Losing)
+			})
+		}
+	}
+}
+
+// Rule 4.4.1: the lease counts from Sent.
+func TestHolder_CountsFromSent(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	sent := r.last().Sent
+	r.pass(lan.RequestTimeout - 10*ms)
+	r.answer(ans(OK, 7))
+	if v := r.h.View(); v.Sent != sent || v.LoseAt != sent.Add(lan.LossAfter) || v.ResetAt != sent.Add(lan.HardDeadline()) {
+		t.Fatalf("sent %v loseAt %v resetAt %v, want them to count from %v", v.Sent, v.LoseAt, v.ResetAt, sent)
+	}
+}
+
+// Rule 4.4.1: a reply after its own request's deadline is dropped.
+func TestHolder_ReplyAfterDeadlineIsDropped(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	before := r.h.View().Sent
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	late := r.last()
+	r.now = late.Deadline + 1
+	r.step(Answered{Seq: late.Seq, Answer: ans(OK, 7)})
+	if r.h.View().Sent != before {
+		t.Fatal("a reply after its deadline extended the lease")
+	}
+}
+
+// Rule 4.4.4: no newer acknowledged renewal by Sent+L is a loss, even if the reply is read in the same instant.
+func TestHolder_LossAtL(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	sent := r.h.View().Sent
+	r.now = sent.Add(lan.LossAfter - 1*ms)
+	r.step(Tick{})
+	req := r.last()
+	r.wantPhase(Held)
+	r.now = sent.Add(lan.LossAfter)
+	r.step(Answered{Seq: req.Seq, Answer: ans(OK, 7)})
+	r.wantPhase(Losing)
+	if r.run != RunLosing || r.gate != 0 || r.stop.Until != sent.Add(lan.HardDeadline()) {
+		t.Fatalf("run %s gate %d stop %+v", r.run, r.gate, r.stop)
+	}
+	if r.guard == nil {
+		t.Fatal("the guard was disarmed without proof")
+	}
+}
+
+// TestNoRenewInLosing: in losing nothing is renewed, whatever arrives and however long it takes.
+func TestNoRenewInLosing(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	late := r.last()
+	r.step(Answered{Seq: r.last().Seq, Answer: ans(Lost, 7)})
+	r.wantPhase(Losing)
+	n := len(r.sends)
+	for range 20 {
+		r.pass(lan.RenewEvery)
+		r.step(Tick{})
+		r.step(Answered{Seq: late.Seq, Answer: ans(OK, 7)})
+		r.step(Reading{Running: Yes, Proven: Yes, FreshUntil: r.now.Add(time.Hour)})
+		r.step(ResumeAsked{})
+	}
+	if len(r.sends) != n {
+		t.Fatalf("%d requests left in losing", len(r.sends)-n)
+	}
+	r.wantPhase(Losing)
+}
+
+// Order of a loss (4.4.3): /run says losing, gate, proof, /run says released, disarm, release.
+func TestHolder_OrderOfALoss(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.log = nil
+	r.pass(lan.LossAfter)
+	r.step(Tick{})
+	if r.guard == nil {
+		t.Fatal("disarmed without proof")
+	}
+	r.step(Proven{Ladder: r.stop.Ladder})
+	r.order("WriteRun", "CloseGate", "Stop", "WriteRun", "Disarm", "Send")
+	if _, ok := r.last().Body.(Release); !ok || r.guard != nil {
+		t.Fatalf("last request %T", r.last().Body)
+	}
+	r.answer(ans(OK, 7))
+	r.wantPhase(Standby)
+	if r.run != RunNone {
+		t.Fatalf("/run still says %s", r.run)
+	}
+}
+
+// /run must say released before the guard is disarmed: else a successor would take the lease up again.
+func TestHolder_NoDisarmBeforeReleasedIsWritten(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.pass(lan.LossAfter)
+	r.step(Tick{})
+	r.fail["WriteRun"] = true
+	r.step(Proven{Ladder: r.stop.Ladder})
+	for range 5 {
+		r.pass(lan.RenewEvery)
+		r.step(Tick{})
+	}
+	if r.guard == nil {
+		t.Fatal("disarmed although /run does not say released")
+	}
+	if _, ok := r.last().Body.(Release); ok {
+		t.Fatal("released although /run does not say released")
+	}
+}
+
+func TestHolder_NoReleaseBeforeDisarm(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.pass(lan.LossAfter)
+	r.step(Tick{})
+	r.fail["Disarm"] = true
+	r.step(Proven{Ladder: r.stop.Ladder})
+	for range 5 {
+		r.pass(lan.RenewEvery)
+		r.step(Tick{})
+	}
+	if _, ok := r.last().Body.(Release); ok {
+		t.Fatal("released although the guard is armed")
+	}
+}
+
+// A proof that belongs to an earlier loss proves nothing now.
+func TestHolder_StaleProofIsIgnored(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.pass(lan.LossAfter)
+	r.step(Tick{})
+	r.step(Proven{Ladder: r.stop.Ladder - 1})
+	r.wantPhase(Losing)
+}
+
+// Rule 4.4.5: nothing but an authenticated lost of the same epoch shortens a held lease.
+func TestHolder_OnlyLostShortens(t *testing.T) {
+	for _, v := range []Verdict{Denied, Unsafe, Recovery, Unavailable, Refused, Barred} {
+		t.Run(string(v), func(t *testing.T) {
+			r := newRig(t)
+			r.win()
+			r.pass(lan.RenewEvery)
+			r.step(Tick{})
+			at := r.h.View().LoseAt
+			r.answer(ans(v, 9))
+			r.wantPhase(Held)
+			if r.h.View().LoseAt != at {
+				t.Fatal("the deadline moved")
+			}
+		})
+	}
+	r := newRig(t)
+	r.win()
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	r.step(Failed{Seq: r.last().Seq, Err: "connection refused"})
+	r.wantPhase(Held)
+}
+
+// Leaving: renewals go on and extend the guard; no reset while they are acknowledged.
+func TestHolder_LeavingRenewsOn(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.step(LeaveAsked{Cause: "test"})
+	r.wantPhase(Leaving)
+	if r.run != RunLeaving || r.gate != 0 {
+		t.Fatalf("run %s gate %d", r.run, r.gate)
+	}
+	for range 60 {
+		r.pass(lan.RenewEvery)
+		r.step(Tick{})
+		r.answer(ans(OK, 7))
+		if r.guard.Until <= r.now {
+			t.Fatal("the guard would reset")
+		}
+	}
+	r.wantPhase(Leaving)
+	r.step(Proven{Ladder: r.stop.Ladder})
+	r.answer(ans(OK, 7))
+	r.wantPhase(Standby)
+}
+
+func TestHolder_LeavingThenCut(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.step(LeaveAsked{Cause: "test"})
+	first := r.stop.Ladder
+	r.pass(lan.LossAfter)
+	r.step(Tick{})
+	r.wantPhase(Losing)
+	if r.stop.Until != r.guard.Until {
+		t.Fatalf("the ladder has until %v, the guard resets at %v", r.stop.Until, r.guard.Until)
+	}
+	r.step(Proven{Ladder: first})
+	r.wantPhase(Stopped)
+}
+
+// An answer to a request of an earlier life counts for nothing (5: one way, a new epoch for every new hold).
+func TestHolder_OldAnswersDoNotReviveALoss(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	renewal := r.last()
+	r.step(LeaveAsked{Cause: "test"})
+	r.step(Proven{Ladder: r.stop.Ladder})
+	r.wantPhase(Stopped)
+	r.step(Answered{Seq: renewal.Seq, Answer: ans(OK, 7)})
+	if r.guard != nil || r.h.Gate() != 0 {
+		t.Fatal("an old renewal's answer armed the guard or opened the gate")
+	}
+}
+
+// A grant is used only if it is newer than everything seen, long enough, and the node may still run.
+func TestHolder_UnusableGrants(t *testing.T) {
+	t.Run("old epoch", func(t *testing.T) {
+		r := newRig(t)
+		r.known.Epochs = map[string]Epoch{"pg": 9}
+		r.start(Found{Active: No})
+		r.ready()
+		r.answer(ans(Granted, 9))
+		r.wantPhase(Acquiring)
+	})
+	t.Run("short hold", func(t *testing.T) {
+		r := newRig(t)
+		r.start(Found{Active: No})
+		r.ready()
+		a := ans(Granted, 7)
+		a.Hold = lan.NeededHold() - 1
+		r.answer(a)
+		r.wantPhase(Losing)
+	})
+	t.Run("reading stale", func(t *testing.T) {
+		r := newRig(t)
+		r.start(Found{Active: No})
+		r.step(Reading{Proven: Yes, FreshUntil: r.now.Add(100 * ms)})
+		r.pass(200 * ms)
+		r.answer(ans(Granted, 7))
+		r.wantPhase(Losing)
+	})
+	t.Run("longer watchdog", func(t *testing.T) {
+		r := newRig(t)
+		r.mute["Arm"] = true
+		r.start(Found{Active: No})
+		r.ready()
+		r.answer(ans(Granted, 7))
+		r.answer(ans(OK, 7))
+		r.step(Armed{Epoch: 7, Until: r.now.Add(lan.HardDeadline()), Watchdog: lan.Watchdog + 1})
+		r.wantPhase(Losing)
+		if r.gate != 0 {
+			t.Fatal("the attribute was set")
+		}
+	})
+	t.Run("no first renewal", func(t *testing.T) {
+		r := newRig(t)
+		r.start(Found{Active: No})
+		r.ready()
+		r.answer(ans(Granted, 7))
+		r.pass(lan.LossAfter)
+		r.step(Tick{})
+		r.wantPhase(Losing)
+	})
+}
+
+// Without a fresh reading that says proven stopped, nobody competes (4.4.8).
+func TestHolder_CompetesOnlyWithProof(t *testing.T) {
+	for _, rd := range []Reading{
+		{Proven: Unknown, FreshUntil: Never},
+		{Proven: No, FreshUntil: Never},
+		{Proven: Yes, WhyNot: []string{"standby"}, FreshUntil: Never},
+		{Proven: Yes, FreshUntil: 1},
+	} {
+		r := newRig(t)
+		r.start(Found{Active: No})
+		r.step(rd)
+		if len(r.sends) != 0 {
+			t.Fatalf("competes with %+v", rd)
+		}
+	}
+}
+
+func record(r *rig, s RunState) *RunRecord {
+	return &RunRecord{Lease: "pg", State: s, Party: Party{Node: "node1", BootID: "boot1", Instance: Instance{Start: 1, Nonce: 9}},
+		Epoch: 7, Hold: lan.Hold(), Sent: r.now.Add(-time.Second), Budget: lan}
+}
+
+func guardFor(r *rig) *GuardState {
+	sent := r.now.Add(-500 * ms)
+	return &GuardState{Epoch: 7, Sent: sent, Until: sent.Add(lan.HardDeadline())}
+}
+
+// Rule 4.4.7: only held (or leaving, as leaving), in time, with the guard armed for that epoch, is taken up.
+func TestHolder_TakesUp(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		found func(*rig) Found
+		want  Phase
+		gate  Epoch
+	}{
+		{"held and armed", func(r *rig) Found { return Found{Record: record(r, RunHeld), Guard: guardFor(r)} }, Held, 7},
+		{"leaving and armed", func(r *rig) Found { return Found{Record: record(r, RunLeaving), Guard: guardFor(r)} }, Leaving, 0},
+		{"held, not armed", func(r *rig) Found { return Found{Record: record(r, RunHeld)} }, Losing, 0},
+		{"held, armed for another epoch", func(r *rig) Found {
+			g := guardFor(r)
+			g.Epoch = 6
+			return Found{Record: record(r, RunHeld), Guard: g}
+		}, Losing, 0},
+		{"held, armed, too late", func(r *rig) Found {
+			g := guardFor(r)
+			g.Sent = r.now.Add(-lan.LossAfter)
+			return Found{Record: record(r, RunHeld), Guard: g}
+		}, Losing, 0},
+		{"losing", func(r *rig) Found { return Found{Record: record(r, RunLosing), Guard: guardFor(r)} }, Losing, 0},
+		{"released", func(r *rig) Found { return Found{Record: record(r, RunReleased)} }, Losing, 0},
+		{"no record but armed", func(r *rig) Found { return Found{Guard: guardFor(r)} }, Losing, 0},
+		{"paused", func(r *rig) Found { return Found{Record: record(r, RunPaused)} }, Paused, 7},
+		{"timed pause without its guard", func(r *rig) Found {
+			rec := record(r, RunPaused)
+			rec.PauseFor = time.Hour
+			return Found{Record: rec}
+		}, Losing, 0},
+		{"of another boot", func(r *rig) Found {
+			rec := record(r, RunHeld)
+			rec.Party.BootID = "boot0"
+			return Found{Record: rec}
+		}, Standby, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t)
+			r.start(tc.found(r))
+			r.wantPhase(tc.want)
+			if r.h.Gate() != tc.gate {
+				t.Fatalf("gate %d, want %d", r.h.Gate(), tc.gate)
+			}
+		})
+	}
+}
+
+// An adopted lease is renewed only after the arbiter has installed the new instance, and a refusal is a loss.
+func TestHolder_Adopt(t *testing.T) {
+	r := newRig(t)
+	r.start(Found{Record: record(r, RunHeld), Guard: guardFor(r)})
+	acq, ok := r.last().Body.(Acquire)
+	if !ok || acq.Claim == nil || acq.Claim.Epoch != 7 || acq.Claim.State != ClaimHeld {
+		t.Fatalf("first request %+v", r.last().Body)
+	}
+	r.answer(ans(Adopted, 7))
+	if rn, ok := r.last().Body.(Renew); !ok || rn.Party != r.h.opt.Self {
+		t.Fatalf("then %+v", r.last().Body)
+	}
+	r.answer(ans(OK, 7))
+	r.wantPhase(Held)
+
+	r = newRig(t)
+	r.start(Found{Record: record(r, RunHeld), Guard: guardFor(r)})
+	r.answer(ans(Lost, 8))
+	r.wantPhase(Losing)
+}
+
+// A successor releases with the recorded instance, and its seq lies above every earlier one of this boot.
+func TestHolder_SuccessorReleases(t *testing.T) {
+	r := newRig(t)
+	r.start(Found{Record: record(r, RunLosing), Guard: guardFor(r)})
+	r.step(Proven{Ladder: r.stop.Ladder})
+	rel, ok := r.last().Body.(Release)
+	if !ok || rel.Instance.Nonce != 9 || rel.Epoch != 7 || rel.Seq < uint64(r.now) {
+		t.Fatalf("%+v", r.last().Body)
+	}
+}
+
+// 6.4 Start: a guarded resource is active. Granted within L: nothing is touched. Denied or no answer: stopped.
+func TestHolder_StartOnActiveGroup(t *testing.T) {
+	r := newRig(t)
+	r.start(Found{Active: Yes})
+	r.wantPhase(Acquiring)
+	if r.stop != nil {
+		t.Fatal("the resource was touched before the lease was asked for")
+	}
+	r.answer(ans(Granted, 7))
+	r.answer(ans(OK, 7))
+	r.wantPhase(Held)
+
+	r = newRig(t)
+	r.start(Found{Active: Yes})
+	r.answer(ans(Denied, 7))
+	r.wantPhase(Losing)
+
+	r = newRig(t)
+	r.start(Found{Active: Yes})
+	r.pass(lan.LossAfter)
+	r.step(Tick{})
+	r.wantPhase(Losing)
+}
+
+func TestHolder_Switchover(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	a := ans(OK, 7)
+	a.MoveTo = "node2"
+	r.answer(a)
+	r.wantPhase(Leaving)
+}
+
+func TestHolder_Superseded(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	n := len(r.sends)
+	r.answer(ans(Superseded, 7))
+	r.pass(time.Minute)
+	r.step(Tick{})
+	if len(r.sends) != n || r.log[len(r.log)-1] != "Retire" {
+		t.Fatalf("a superseded agent goes on: %v", r.log[len(r.log)-3:])
+	}
+}
+
+// 6.4: gives up for a ready peer only, and then stands back, as last resort, for longer each time.
+func TestHolder_GiveUp(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	sick := Reading{CannotRun: "g-pg failed", FreshUntil: Never}
+	beat := func(w ...Waiter) {
+		r.pass(lan.RenewEvery)
+		r.step(Tick{})
+		a := ans(OK, 7)
+		a.Waiters = w
+		r.answer(a)
+		r.step(sick)
+	}
+	for range 20 {
+		beat(Waiter{Node: "node2", Ready: true, LastResort: true})
+		beat(Waiter{Node: "node2"})
+	}
+	r.wantPhase(Held)
+	for range 8 {
+		beat(Waiter{Node: "node2", Ready: true})
+	}
+	r.wantPhase(Leaving)
+	r.step(Proven{Ladder: r.stop.Ladder})
+	r.answer(ans(OK, 7))
+	r.ready()
+	if acq := r.last().Body.(Acquire); !acq.LastResort {
+		t.Fatal("a node that gave up competes as before")
+	}
+	r.pass(StandBackFirst)
+	r.step(Failed{Seq: r.last().Seq})
+	r.step(Tick{})
+	if acq := r.last().Body.(Acquire); acq.LastResort {
+		t.Fatal("it stands back for ever")
+	}
+}
+
+// 4.4.9, entering: arbiter first, then /run, then disarm.
+func TestHolder_PauseAndResumeInOrder(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.step(PauseAsked{})
+	if r.guard == nil {
+		t.Fatal("disarmed before the arbiter answered")
+	}
+	r.log = nil
+	r.answer(ans(OK, 7))
+	r.wantPhase(Paused)
+	r.order("WriteRun", "Disarm")
+	if r.guard != nil || r.run != RunPaused || r.h.Gate() != 7 {
+		t.Fatalf("guard %v run %s gate %d", r.guard, r.run, r.h.Gate())
+	}
+	r.pass(24 * time.Hour)
+	r.step(Tick{})
+	r.wantPhase(Paused)
+	r.log = nil
+	r.step(ResumeAsked{})
+	r.wantPhase(Resuming)
+	if _, ok := r.last().Body.(Renew); !ok {
+		t.Fatalf("resume begins with %T", r.last().Body)
+	}
+	r.answer(ans(OK, 7))
+	r.order("Send", "StartGuard", "Arm", "WriteRun", "Send")
+	if _, ok := r.last().Body.(Resume); !ok || r.guard == nil || r.run != RunHeld {
+		t.Fatalf("%T guard %v run %s", r.last().Body, r.guard, r.run)
+	}
+	r.answer(ans(OK, 7))
+	r.wantPhase(Held)
+}
+
+// An unanswered pause counts as not paused, and resume is sent until it is answered; a late ok enters nothing.
+func TestHolder_PauseAnswerLost(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.step(PauseAsked{})
+	pause := r.last()
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	r.answer(ans(OK, 7))
+	r.now = pause.Deadline + 1
+	r.step(Tick{})
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	if _, ok := r.last().Body.(Resume); !ok {
+		t.Fatalf("want a resume, got %T", r.last().Body)
+	}
+	r.step(Answered{Seq: pause.Seq, Answer: ans(OK, 7)})
+	r.wantPhase(Held)
+	if r.guard == nil {
+		t.Fatal("the guard was disarmed")
+	}
+}
+
+// Without an acknowledged renewal after the guard counts again, a resume is a held lease like any other.
+func TestHolder_ResumeThenSilence(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.step(PauseAsked{})
+	r.answer(ans(OK, 7))
+	r.step(ResumeAsked{})
+	r.answer(ans(OK, 7))
+	r.pass(lan.LossAfter)
+	r.step(Tick{})
+	r.wantPhase(Losing)
+}
+
+// A timed pause ends in the ladder if nobody resumes; the guard was armed for D+S.
+func TestHolder_TimedPause(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.step(PauseAsked{For: time.Hour})
+	sent := r.last().Sent
+	r.answer(ans(OK, 7))
+	r.wantPhase(Paused)
+	if r.guard == nil || r.guard.Until != sent.Add(time.Hour+lan.StopBudget) {
+		t.Fatalf("guard %+v", r.guard)
+	}
+	r.now = sent.Add(time.Hour - lan.LossAfter)
+	r.step(Tick{})
+	r.wantPhase(Resuming)
+	r.now = sent.Add(time.Hour)
+	r.step(Tick{})
+	r.wantPhase(Losing)
+}
+
+// A jump of the machine's clocks takes time off every deadline, and answers to requests from before it are void.
+func TestHolder_Jump(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	before := r.h.View().LoseAt
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	req := r.last()
+	r.step(Jumped{Until: r.now + 1, Size: time.Second})
+	if got := r.h.View().LoseAt; got != before.Add(-time.Second) {
+		t.Fatalf("loseAt %v, want %v", got, before.Add(-time.Second))
+	}
+	r.step(Answered{Seq: req.Seq, Answer: ans(OK, 7)})
+	if r.h.View().Sent >= req.Sent {
+		t.Fatal("an answer to a request from before the jump was taken")
+	}
+	r.step(Jumped{Until: r.now + 1, Size: time.Minute})
+	r.wantPhase(Losing)
+}
+
+// 4.3.7, the node's side.
+func TestKnown_Judge(t *testing.T) {
+	at := func(id string, g uint64) Stamp { return Stamp{StoreID: id, Generation: g} }
+	left := at("s1", 10)
+	for _, tc := range []struct {
+		name string
+		a    Answer
+		ok   bool
+	}{
+		{"same generation", Answer{Stamp: at("s1", 10)}, true},
+		{"higher generation", Answer{Stamp: at("s1", 11)}, true},
+		{"lower generation", Answer{Stamp: at("s1", 9)}, false},
+		{"absurd generation", Answer{Stamp: at("s1", 11+MaxLead)}, false},
+		{"other store", Answer{Stamp: at("s2", 99)}, false},
+		{"other store's recovery of another request", Answer{Verdict: Recovery, Echo: &Stamp{StoreID: "s1", Generation: 9}, Stamp: at("s2", 99)}, false},
+		{"other store's recovery of this request", Answer{Verdict: Recovery, Echo: &left, Stamp: at("s2", 99)}, true},
+		{"dead store", Answer{Verdict: Recovery, Echo: &left, Stamp: at("s0", 99)}, false},
+		{"absurd epoch", Answer{Epoch: 3 + MaxEpochLead + 1, Stamp: at("s1", 11)}, false},
+		{"no store", Answer{Verdict: OK}, false},
+	} {
+		k := &Known{Stamp: left, DeadStores: []string{"s0"}}
+		if err := k.Judge(left, 3, tc.a); (err == nil) != tc.ok {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+	}
+	k := &Known{Stamp: left}
+	k.Learn("pg", Answer{Verdict: Recovery, Echo: &left, Stamp: at("s2", 3)})
+	if k.Stamp != at("s2", 3) || k.Judge(left, 0, Answer{Stamp: at("s1", 50)}) == nil {
+		t.Fatal("the old store is still listened to")
+	}
+}
+
+// Crossed answers (attack2 5d): the later-read lower one of two that left together is not ignored.
+func TestKnown_CrossedAnswers(t *testing.T) {
+	k := &Known{Stamp: Stamp{"s1", 99}}
+	left := k.Stamp
+	k.Learn("pg", Answer{Stamp: Stamp{"s1", 101}})
+	if err := k.Judge(left, 0, Answer{Verdict: OK, Stamp: Stamp{"s1", 100}}); err != nil {
+		t.Fatal(err)
+	}
+}
