@@ -1,0 +1,83 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+)
+
+// SocketPath is where the agent listens.
+const SocketPath = "/run/leasedog/agent.sock"
+
+// ReaderGroup is the group that may read: Pacemaker's, whose alert agents poke.
+const ReaderGroup = "haclient"
+
+// Verb is what is asked.
+type Verb string
+
+// The verbs. Readers may use the first three, only root the others.
+const (
+	VerbStatus     Verb = "status"
+	VerbWhy        Verb = "why"
+	VerbPoke       Verb = "poke" // something changed in the cluster: look now
+	VerbSwitchover Verb = "switchover"
+	VerbRelease    Verb = "release"
+	VerbAcquire    Verb = "acquire"
+)
+
+// readable says whether a peer that is not root may use v.
+func (v Verb) readable() bool { return v == VerbStatus || v == VerbWhy || v == VerbPoke }
+
+// Request is one question.
+type Request struct {
+	Verb  Verb   `json:"verb"`
+	Lease string `json:"lease,omitempty"`
+	To    string `json:"to,omitempty"` // switchover: the node that is to hold
+}
+
+// Response is the answer: an Error, or what the verb returns.
+type Response struct {
+	Error   *Error  `json:"error,omitempty"`
+	Status  *Status `json:"status,omitempty"`
+	Events  []Event `json:"events,omitempty"`
+	Message string  `json:"message,omitempty"` // what an accepted command will do, in words
+}
+
+// Code classifies an Error for programs.
+type Code string
+
+// Codes.
+const (
+	CodeBadRequest Code = "bad-request" // not understood by this agent
+	CodeForbidden  Code = "forbidden"   // only root may do that
+	CodeNoLease    Code = "no-lease"    // the configuration names no such lease
+	CodeRefused    Code = "refused"     // cannot be done in this state; asking again changes nothing
+	CodeTryAgain   Code = "try-again"   // cannot be done now
+	CodeInternal   Code = "internal"    // a fault of the agent
+)
+
+// Error is a refusal, for a person and for a program.
+type Error struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`        // what is wrong, lower case
+	Hint    string `json:"hint,omitempty"` // what to do
+}
+
+// Error returns the message.
+func (e *Error) Error() string { return e.Message }
+
+// Refuse makes an Error from a format.
+func Refuse(code Code, hint, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// ErrNotRunning is what a Client returns when nobody listens at the socket.
+var ErrNotRunning = errors.New("the agent is not running")
+
+// Event is a line of what happened to a lease.
+type Event struct {
+	At    string `json:"at"` // wall clock, RFC 3339, for people
+	Lease string `json:"lease,omitempty"`
+	Epoch uint64 `json:"epoch,omitempty"`
+	What  string `json:"what"`
+	Cause string `json:"cause,omitempty"`
+}
