@@ -254,6 +254,9 @@ const (
 	// stands back. It doubles in between.
 	StandBackFirst = 10 * time.Second
 	StandBackMax   = 10 * time.Minute
+	// WinWithin is how long everything from the grant to the attribute may take. After that the lease is left
+	// again, so that a node whose Pacemaker takes no attribute does not starve its peer.
+	WinWithin = 15 * time.Second
 )
 
 // Wait is how long a long poll for a lease with this budget lasts: short against the hold, so that a poll on a

@@ -187,7 +187,9 @@ func (h *Holder) becomeHeld(now Instant, cause string) {
 // becomeLeaving begins a planned loss: the attribute goes, renewals go on, Pacemaker stops in its own order.
 func (h *Holder) becomeLeaving(now Instant, cause string) {
 	h.step, h.cannotSince = stepNone, 0
-	h.ladder++
+	if h.phase != Winning {
+		h.ladder++
+	}
 	h.orderly = now.Add(h.opt.LeaveTimeout)
 	h.enter(now, Leaving, cause)
 	h.writeRun(RunLeaving)

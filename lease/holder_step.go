@@ -133,6 +133,9 @@ func (h *Holder) expire(now Instant) {
 		h.becomeLosing(now, h.expiredCause(now))
 	case h.phase == Acquiring && h.startBy != 0 && now >= h.startBy:
 		h.becomeLosing(now, "no grant in time for resources that were found active")
+	case h.phase == Winning && now >= h.since.Add(WinWithin):
+		h.notBefore = now.Add(WinWithin)
+		h.becomeLeaving(now, fmt.Sprintf("the attribute could not be set within %v", WinWithin))
 	}
 }
 
@@ -206,6 +209,9 @@ func (h *Holder) Next() Instant {
 		} else if h.pauseFor > 0 {
 			next = Earlier(next, h.pauseSent.Add(h.pauseFor-h.budget.LossAfter))
 		}
+	}
+	if h.phase == Winning {
+		next = Earlier(next, h.since.Add(WinWithin))
 	}
 	if h.phase == Held && h.cannotSince != 0 {
 		next = Earlier(next, h.cannotSince.Add(h.opt.GiveUpAfter))

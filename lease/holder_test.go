@@ -795,3 +795,25 @@ func TestKnown_CrossedAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A node whose Pacemaker never takes the attribute leaves, with renewals going on: no reset, and no starved peer.
+func TestHolder_AttributeNeverSet(t *testing.T) {
+	r := newRig(t)
+	r.mute["OpenGate"] = true
+	r.start(Found{Active: No})
+	r.ready()
+	r.answer(ans(Granted, 7))
+	r.answer(ans(OK, 7))
+	r.wantPhase(Winning)
+	for range 1 + int(WinWithin/lan.RenewEvery) {
+		r.pass(lan.RenewEvery)
+		r.step(Tick{})
+		r.answer(ans(OK, 7))
+	}
+	r.wantPhase(Leaving)
+	if r.h.Gate() != 0 || r.guard.Until < r.now {
+		t.Fatalf("gate %d, guard %+v at %v", r.h.Gate(), r.guard, r.now)
+	}
+	r.step(Proven{Ladder: r.stop.Ladder})
+	r.wantPhase(Stopped)
+}
