@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,6 +105,25 @@ func ParseAgent(r io.Reader, name string) (Agent, error) {
 		return Agent{}, err
 	}
 	return parseAgent(src, name)
+}
+
+// LoadBudget reads only the budget of a node's configuration, and also returns one that violates its arithmetic: for
+// whoever prints it, never for use. Every other problem of the file is an *Error.
+func LoadBudget(path string) (lease.Budget, error) {
+	src, err := readFile(path, os.Geteuid())
+	if err != nil {
+		return lease.Budget{}, err
+	}
+	d, root := parse(src)
+	var a Agent
+	if root != nil {
+		a = readAgent(root)
+	}
+	others := slices.DeleteFunc(d.sorted(), func(p Problem) bool { return p.arithmetic })
+	if len(others) > 0 {
+		return lease.Budget{}, &Error{File: path, Problems: others}
+	}
+	return a.budget, nil
 }
 
 func parseAgent(src []byte, name string) (Agent, error) {
@@ -237,6 +257,7 @@ func readBudget(root *table, w Watchdog) lease.Budget {
 		}
 		what, _, _ := strings.Cut(v.String(), "; "+v.Advice)
 		root.bad(at, "the budget is unsafe or useless: "+what, v.Advice+`; "leasedog budget" prints the arithmetic`)
+		root.doc.problems[len(root.doc.problems)-1].arithmetic = true
 	}
 	return b
 }

@@ -483,3 +483,24 @@ func FuzzParseAgent(f *testing.F) {
 		}
 	})
 }
+
+// The budget that is printed may be one that is refused; nothing else may be wrong.
+func TestLoadBudget(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(good + "[budget]\nstop_budget = \"30s\"\n")
+	if b, err := LoadBudget(path); err != nil || b.StopBudget != 30*time.Second {
+		t.Errorf("got %+v, %v", b, err)
+	}
+	if _, err := LoadAgent(path); err == nil {
+		t.Error("an unsafe budget is accepted")
+	}
+	write(good + "[budget]\nstop_budget = \"30s\"\nx = 1\n")
+	if _, err := LoadBudget(path); err == nil || !strings.Contains(err.Error(), "budget.x") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -15,6 +15,8 @@ type Problem struct {
 	What         string
 	Do           string // a hint, or ""
 	Excerpt      string // the line with a caret below it, or ""
+
+	arithmetic bool // a line of the budget does not hold; every number of it was readable
 }
 
 // Error is every problem that was found in one file. Callers exit with ExitCode.
