@@ -1,0 +1,123 @@
+package systemd
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Notifier speaks sd_notify(3) over one connected socket. A nil *Notifier does nothing, so a program that was not
+// started by systemd needs no other path. One goroutine only.
+type Notifier struct {
+	conn *net.UnixConn
+	raw  syscall.RawConn
+	ping func(fd uintptr) bool // made once: a feed allocates nothing
+	err  error
+}
+
+// NewNotifier connects to $NOTIFY_SOCKET and takes it out of the environment, so that no child speaks for us. It
+// returns nil without an error if there is none.
+func NewNotifier() (*Notifier, error) {
+	name := os.Getenv("NOTIFY_SOCKET")
+	if name == "" {
+		return nil, nil
+	}
+	if err := os.Unsetenv("NOTIFY_SOCKET"); err != nil {
+		return nil, fmt.Errorf("connect to $NOTIFY_SOCKET: %w", err)
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		return nil, fmt.Errorf("connect to $NOTIFY_SOCKET: %w", err)
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("connect to $NOTIFY_SOCKET: %w", err)
+	}
+	n := &Notifier{conn: conn, raw: raw}
+	message := []byte("WATCHDOG=1")
+	n.ping = func(fd uintptr) bool {
+		_, n.err = syscall.Write(int(fd), message)
+		return true
+	}
+	return n, nil
+}
+
+// Close closes the socket.
+func (n *Notifier) Close() error {
+	if n == nil {
+		return nil
+	}
+	return n.conn.Close()
+}
+
+// Watchdog sends WATCHDOG=1. It never waits: with a full queue (PID 1 hangs) it returns EAGAIN. It allocates
+// nothing.
+func (n *Notifier) Watchdog() error {
+	if n == nil {
+		return nil
+	}
+	if err := n.raw.Write(n.ping); err != nil {
+		return err
+	}
+	return n.err
+}
+
+// Ready tells that the start is over, with a first status.
+func (n *Notifier) Ready(status string) error { return n.Send("READY=1", "STATUS="+line(status)) }
+
+// Status is the text that systemctl status shows.
+func (n *Notifier) Status(status string) error { return n.Send("STATUS=" + line(status)) }
+
+// ExtendTimeout asks for d more before the start, or stop, counts as hung.
+func (n *Notifier) ExtendTimeout(d time.Duration) error { return n.Send("EXTEND_TIMEOUT_USEC=" + usec(d)) }
+
+// WatchdogTimeout replaces the unit's WatchdogSec= for this run of the service.
+func (n *Notifier) WatchdogTimeout(d time.Duration) error { return n.Send("WATCHDOG_USEC=" + usec(d)) }
+
+// Reloading and Stopping announce these. While stopping the service watchdog is off: nobody who still guards
+// anything sends it.
+func (n *Notifier) Reloading() error { return n.Send("RELOADING=1") }
+
+// Stopping tells that the service is ending.
+func (n *Notifier) Stopping() error { return n.Send("STOPPING=1") }
+
+// Send sends assignments in one datagram. It waits at most a second.
+func (n *Notifier) Send(assignments ...string) error {
+	if n == nil {
+		return nil
+	}
+	if err := n.conn.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+		return fmt.Errorf("notify systemd: %w", err)
+	}
+	_, err := n.conn.Write([]byte(strings.Join(assignments, "\n")))
+	if err != nil {
+		return fmt.Errorf("notify systemd: %w", err)
+	}
+	return n.conn.SetWriteDeadline(time.Time{})
+}
+
+func usec(d time.Duration) string { return strconv.FormatInt(d.Microseconds(), 10) }
+
+// line keeps a status from smuggling in an assignment.
+func line(s string) string { return strings.ReplaceAll(s, "\n", " ") }
+
+// WatchdogInterval is WatchdogSec= of the unit that started this process (sd_watchdog_enabled(3)), 0 if none.
+func WatchdogInterval() (time.Duration, error) {
+	text := os.Getenv("WATCHDOG_USEC")
+	if text == "" {
+		return 0, nil
+	}
+	if pid := os.Getenv("WATCHDOG_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n <= 0 || n > int64(24*time.Hour/time.Microsecond) {
+		return 0, fmt.Errorf("parse $WATCHDOG_USEC %q: want microseconds", text)
+	}
+	return time.Duration(n) * time.Microsecond, nil
+}
