@@ -1,0 +1,70 @@
+package pcmk
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+)
+
+// OptionChange is a cluster option with what it is, what it should be, and why.
+type OptionChange struct {
+	Name   string
+	Before Attribute // Absent: Pacemaker's default holds
+	After  string    // "" if nothing is set here (see Reason)
+	Reason string
+}
+
+// Needed reports whether there is something to set.
+func (o OptionChange) Needed() bool {
+	if o.After == "" || o.Before.State == Present && o.Before.Value == o.After {
+		return false
+	}
+	a, b := parseBool(o.Before.Value), parseBool(o.After)
+	if n, err := strconv.Atoi(o.After); err == nil { // 0 and 1 are numbers here, not booleans
+		m, err := strconv.Atoi(o.Before.Value)
+		return err != nil || m != n
+	}
+	return a == Unknown || a != b
+}
+
+// OptionChanges lists the cluster options that a guarded two-node cluster needs, whether they are as they should be or not.
+func (c *CIB) OptionChanges() []OptionChange {
+	change := func(name, after, reason string) OptionChange {
+		return OptionChange{Name: name, Before: c.Option(name), After: after, Reason: reason}
+	}
+	changes := []OptionChange{
+		change("no-quorum-policy", "ignore", "with two_node a node that starts alone has no quorum until it has seen its "+
+			"peer; the lease, not the quorum, decides who may run. Resources that no lease guards lose this protection"),
+		change("batch-limit", "-1", "under load Pacemaker otherwise allows one action at a time in the cluster: a fencing "+
+			"action in flight then holds up the stop of a resource that has lost its lease"),
+		change("start-failure-is-fatal", "false", "a start that fails once would otherwise keep the resource from the "+
+			"node for good, and with it the lease from being of use there"),
+	}
+	stonith := c.Option("stonith-enabled")
+	if c.HasStonithDevices() {
+		return append(changes, change("stonith-enabled", "true", "fencing devices are configured; with fencing the "+
+			"cluster also recovers what no lease guards"))
+	}
+	o := change("stonith-enabled", "false", "no fencing device is configured, and Pacemaker starts nothing without one "+
+		"unless fencing is off. A cluster without fencing is unsupported by RHEL and SLES; resources that no lease guards "+
+		"run twice in a split")
+	o.Before = stonith
+	return append(changes, o)
+}
+
+// SetOption sets a cluster option and reads it back.
+func (c *Cluster) SetOption(ctx context.Context, name, value string) error {
+	// --update= in one word: a value such as -1 would else be taken for an option.
+	_, err := c.tool(ctx, c.tools.CrmAttribute, "--type", "crm_config", "--name", name, "--update="+value)
+	if err != nil {
+		return fmt.Errorf("set cluster option %s=%s: %w", name, value, err)
+	}
+	cib, err := c.CIB(ctx)
+	if err != nil {
+		return fmt.Errorf("read cluster option %s back: %w", name, err)
+	}
+	if got := cib.Option(name); got.State != Present || got.Value != value {
+		return fmt.Errorf("set cluster option %s=%s: %w (it is %q)", name, value, ErrNotApplied, got.Value)
+	}
+	return nil
+}
