@@ -310,7 +310,9 @@ func (d *Deadman) arm(now Instant, e DeadmanArm) {
 		d.remember(e.Lease, e.Epoch)
 	default:
 		d.armed[i].Instance = e.Instance
-		if until > d.armed[i].Until {
+		// A renewal that left before the one that the deadline counts from says nothing new: an extension that was on
+		// its way when the deadline was shortened must not undo that.
+		if until > d.armed[i].Until && e.Sent >= d.armed[i].Sent {
 			d.armed[i].Until, d.armed[i].Sent = until, e.Sent
 		}
 	}

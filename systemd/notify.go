@@ -74,7 +74,9 @@ func (n *Notifier) Ready(status string) error { return n.Send("READY=1", "STATUS
 func (n *Notifier) Status(status string) error { return n.Send("STATUS=" + line(status)) }
 
 // ExtendTimeout asks for d more before the start, or stop, counts as hung.
-func (n *Notifier) ExtendTimeout(d time.Duration) error { return n.Send("EXTEND_TIMEOUT_USEC=" + usec(d)) }
+func (n *Notifier) ExtendTimeout(d time.Duration) error {
+	return n.Send("EXTEND_TIMEOUT_USEC=" + usec(d))
+}
 
 // WatchdogTimeout replaces the unit's WatchdogSec= for this run of the service.
 func (n *Notifier) WatchdogTimeout(d time.Duration) error { return n.Send("WATCHDOG_USEC=" + usec(d)) }
