@@ -27,8 +27,8 @@ type Record struct {
 	PauseHold time.Duration // paused with an end: its hold; 0: without an end
 }
 
-// holdOfRecord is how long nobody else may be granted when nothing is known of renewals; Never-like for an endless
-// pause is told by ok = false.
+// quarantine is how long nobody else may be granted when nothing is known of renewals; ends is false for a pause
+// without an end.
 func (r Record) quarantine(maxHold time.Duration) (hold time.Duration, ends bool) {
 	switch {
 	case r.State == RecordPaused && r.PauseHold == 0:

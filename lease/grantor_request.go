@@ -1,0 +1,355 @@
+package lease
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// request judges who speaks and what they have seen, then goes to the verb. It may be called again for a request
+// that was deferred.
+func (g *Grantor) request(now Instant, r Request) {
+	if why := malformed(r); why != "" {
+		g.refuse(r, why)
+		return
+	}
+	if g.cluster.Stamp.StoreID == "" || g.suspect {
+		g.enterRecovery(now, r)
+		return
+	}
+	if body, ok := r.Body.(Switchover); ok {
+		if l := g.leases[r.Lease]; l != nil {
+			g.switchover(now, l, r.ID, body)
+			return
+		}
+		g.refuse(r, "no such lease")
+		return
+	}
+	party := partyOf(r.Body)
+	n := g.hear(now, party)
+	if n == nil {
+		g.refuse(r, fmt.Sprintf("the cluster has %d nodes already", maxNodes))
+		return
+	}
+	if n.rec.BarredBoot != "" && n.rec.BarredBoot == party.BootID {
+		g.reply(r.ID, Answer{Verdict: Barred, Seq: seqOf(r.Body), BarredBoot: true,
+			Reason: "this boot is barred; only a new boot ends that"})
+		return
+	}
+	if n.superseded(party) && !g.isLateRelease(r) {
+		g.reply(r.ID, Answer{Verdict: Superseded, Seq: seqOf(r.Body), Reason: "a newer agent of this boot speaks for this node"})
+		return
+	}
+	l := g.leaseOf(r)
+	if l == nil && r.Lease != "" {
+		g.refuse(r, fmt.Sprintf("the cluster has %d leases already", maxLeases))
+		return
+	}
+	if g.judgeSeen(now, r, l) {
+		g.verb(now, r, l)
+	}
+}
+
+func (g *Grantor) verb(now Instant, r Request, l *grantLease) {
+	switch body := r.Body.(type) {
+	case Acquire:
+		g.acquire(now, l, r, body)
+	case Renew:
+		g.renew(now, l, r, body)
+	case Release:
+		g.release(now, l, r, body)
+	case Pause:
+		g.pause(now, l, r, body)
+	case Resume:
+		g.resume(now, l, r, body)
+	case Report:
+		g.reply(r.ID, Answer{Verdict: OK})
+	}
+}
+
+func (g *Grantor) refuse(r Request, why string) {
+	a := Answer{Verdict: Refused, Seq: seqOf(r.Body), Reason: why}
+	if l := g.leases[r.Lease]; l != nil {
+		a.Epoch = l.rec.Epoch
+	}
+	g.reply(r.ID, a)
+}
+
+// leaseOf returns the lease of a request, made when first asked for; nil for a Report, or when there are too many.
+func (g *Grantor) leaseOf(r Request) *grantLease {
+	if r.Lease == "" {
+		return nil
+	}
+	return g.leaseNamed(r.Lease)
+}
+
+func (g *Grantor) leaseNamed(name string) *grantLease {
+	l := g.leases[name]
+	if l == nil && len(g.leases) < maxLeases {
+		l = &grantLease{name: name, rec: Record{Lease: name, State: RecordFree}}
+		g.leases[name] = l
+	}
+	return l
+}
+
+// malformed says what makes a request senseless in every state.
+func malformed(r Request) string {
+	switch body := r.Body.(type) {
+	case Switchover:
+		if body.To == "" || r.Lease == "" {
+			return "a switchover names a lease and a target"
+		}
+		return ""
+	case Acquire, Renew, Release, Pause, Resume:
+		if r.Lease == "" || seqOf(body) == 0 {
+			return "a request names a lease and has a sequence number above 0"
+		}
+	case Report:
+	default:
+		return fmt.Sprintf("unknown request %T", r.Body)
+	}
+	p := partyOf(r.Body)
+	if p.Node == "" || p.BootID == "" || p.Instance.IsZero() {
+		return "a request names its node, boot and instance"
+	}
+	for _, c := range claimsOf(r) {
+		if why := c.malformed(); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+func (c leaseClaim) malformed() string {
+	if c.claim == nil {
+		return ""
+	}
+	s := c.claim.State
+	switch {
+	case s != ClaimHeld && s != ClaimLeaving && s != ClaimPaused:
+		return fmt.Sprintf("a claim cannot have the state %q", s)
+	case c.claim.Epoch == 0:
+		return "a claim has an epoch above 0"
+	case c.claim.Hold < 0 || c.claim.Hold > maxDuration || c.claim.PauseFor < 0 || c.claim.PauseFor > maxDuration:
+		return fmt.Sprintf("the durations of a claim must be 0 to %v", maxDuration)
+	}
+	return ""
+}
+
+// leaseClaim is what one request says about one lease.
+type leaseClaim struct {
+	lease string
+	seen  Epoch
+	claim *Claim
+}
+
+// claimsOf lists what a request says about leases: what its node has seen, and what it claims to hold.
+func claimsOf(r Request) []leaseClaim {
+	switch b := r.Body.(type) {
+	case Acquire:
+		return []leaseClaim{{r.Lease, b.SeenEpoch, b.Claim}}
+	case Renew:
+		c := b.Claim
+		if c == nil {
+			c = &Claim{Epoch: b.Epoch, State: ClaimHeld}
+		}
+		return []leaseClaim{{r.Lease, b.Epoch, c}}
+	case Release: // it gives back what it names, and so claims nothing
+		return []leaseClaim{{r.Lease, b.Epoch, nil}}
+	case Pause:
+		return []leaseClaim{{r.Lease, b.Epoch, &Claim{Epoch: b.Epoch, State: ClaimHeld}}}
+	case Resume: // paused until the resume is durable
+		return []leaseClaim{{r.Lease, b.Epoch, &Claim{Epoch: b.Epoch, State: ClaimPaused}}}
+	case Report:
+		var out []leaseClaim
+		for _, l := range b.Leases {
+			out = append(out, leaseClaim{l.Lease, l.SeenEpoch, l.Claim})
+		}
+		return out
+	}
+	return nil
+}
+
+func partyOf(body any) Party {
+	switch b := body.(type) {
+	case Acquire:
+		return b.Party
+	case Renew:
+		return b.Party
+	case Release:
+		return b.Party
+	case Pause:
+		return b.Party
+	case Resume:
+		return b.Party
+	case Report:
+		return b.Party
+	}
+	return Party{}
+}
+
+func seenOf(body any) Stamp {
+	switch b := body.(type) {
+	case Acquire:
+		return b.Seen
+	case Renew:
+		return b.Seen
+	case Release:
+		return b.Seen
+	case Pause:
+		return b.Seen
+	case Resume:
+		return b.Seen
+	case Report:
+		return b.Seen
+	}
+	return Stamp{}
+}
+
+func seqOf(body any) uint64 {
+	switch b := body.(type) {
+	case Acquire:
+		return b.Seq
+	case Renew:
+		return b.Seq
+	case Release:
+		return b.Seq
+	case Pause:
+		return b.Seq
+	case Resume:
+		return b.Seq
+	}
+	return 0
+}
+
+// isLateRelease reports whether r is a release by a successor, which names the recorded instance.
+func (g *Grantor) isLateRelease(r Request) bool {
+	b, ok := r.Body.(Release)
+	l := g.leases[r.Lease]
+	return ok && l != nil && l.rec.Holder == b.Party && l.rec.Epoch == b.Epoch
+}
+
+// grantNode is a node: its durable record and who spoke for it since this arbiter started.
+type grantNode struct {
+	rec   NodeRecord
+	boots []grantBoot // the one heard last is last
+	twin  Instant     // two boots were alive: no new grant until then
+}
+
+// grantBoot is one boot of a node.
+type grantBoot struct {
+	id     string
+	newest Instance // of the agents of this boot
+	last   Instant
+	window time.Duration // L, as this boot last said it
+}
+
+// defaultWindow stands for L of a node that has not told it: that of the slowest profile.
+const defaultWindow = 20 * time.Second
+
+// hear remembers who speaks. Two boots of one name that speak alternately are two machines. nil: too many nodes.
+func (g *Grantor) hear(now Instant, p Party) *grantNode {
+	n := g.nodes[p.Node]
+	if n == nil {
+		if len(g.nodes) >= maxNodes {
+			return nil
+		}
+		n = &grantNode{rec: NodeRecord{Node: p.Node}}
+		g.nodes[p.Node] = n
+	}
+	i := slices.IndexFunc(n.boots, func(b grantBoot) bool { return b.id == p.BootID })
+	boot := grantBoot{id: p.BootID, newest: p.Instance, window: defaultWindow}
+	if i >= 0 {
+		boot = n.boots[i]
+		if last := n.boots[len(n.boots)-1]; last.id != p.BootID && now.Sub(last.last) <= last.window {
+			g.twins(now, n, last, p)
+		}
+		n.boots = slices.Delete(n.boots, i, i+1)
+	}
+	if boot.newest.Older(p.Instance) {
+		boot.newest = p.Instance
+		g.cancelPolls(p)
+	}
+	boot.last = now
+	n.boots = append(n.boots, boot)
+	if len(n.boots) > 4 {
+		n.boots = n.boots[1:]
+	}
+	return n
+}
+
+// twins is the alarm for two machines with one name, and takes back what a new boot has ended.
+func (g *Grantor) twins(now Instant, n *grantNode, other grantBoot, p Party) {
+	if now >= n.twin {
+		g.note(NoteAlarm, nil, p.Node, "two boots of %s are alive at once (%s and %s): two machines with one name? "+
+			"No new grant to either", p.Node, other.id, p.BootID)
+	}
+	n.twin = now.Add(max(other.window, defaultWindow))
+	for _, l := range g.sorted() {
+		if l.pauseOver && l.rec.Holder.Node == p.Node {
+			l.pauseOver, l.expired = false, false
+			l.holdEnd = Never
+			if hold, ends := l.rec.quarantine(g.opt.MaxHold); ends {
+				l.holdEnd = now.Add(hold)
+			}
+		}
+	}
+}
+
+// superseded reports whether a newer instance of p's boot has been heard.
+func (n *grantNode) superseded(p Party) bool {
+	return slices.ContainsFunc(n.boots, func(b grantBoot) bool { return b.id == p.BootID && p.Instance.Older(b.newest) })
+}
+
+// record is what of n belongs on disk.
+func (n *grantNode) record() NodeRecord {
+	r := n.rec
+	if len(n.boots) > 0 {
+		r.BootID = n.boots[len(n.boots)-1].id
+	}
+	if r.BarredBoot != "" && r.BootID != r.BarredBoot {
+		r.BarredBoot = "" // a new boot ends a bar
+	}
+	return r
+}
+
+// rememberBoots writes boot ids that have changed along with whatever is written next, or for themselves when a
+// bar ends by it. They are never waited for.
+func (g *Grantor) rememberBoots() {
+	if g.cluster.Stamp.StoreID == "" || g.suspect {
+		return
+	}
+	names := make([]string, 0, len(g.nodes))
+	for name := range g.nodes {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, cmp.Compare[string])
+	for _, name := range names {
+		n := g.nodes[name]
+		if g.inflight != nil && slices.ContainsFunc(g.inflight.change.Nodes, func(o NodeRecord) bool { return o.Node == name }) {
+			continue // a bar, or its end
+		}
+		if r := n.record(); r != n.rec && g.canAdd() && (g.inflight != nil || n.rec.BarredBoot != r.BarredBoot) {
+			t := Transition{}
+			if n.rec.BarredBoot != r.BarredBoot {
+				t = Transition{Node: name, What: "unbarred", Cause: "the node has booted anew"}
+			}
+			g.writeNode(r, t)
+		}
+	}
+}
+
+// writeNode adds a node's record to the transaction.
+func (g *Grantor) writeNode(r NodeRecord, t Transition) {
+	c := g.cluster
+	if g.inflight != nil {
+		c = g.inflight.change.Cluster
+	}
+	g.write(c, grantOp{kind: opCluster}, t)
+	x := g.inflight
+	x.change.Nodes = append(slices.DeleteFunc(slices.Clone(x.change.Nodes), func(o NodeRecord) bool {
+		return o.Node == r.Node
+	}), r)
+	g.refreshStore()
+}
