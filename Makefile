@@ -1,0 +1,57 @@
+# leasedog. "make" alone lists the targets.
+
+SHELL   := /bin/sh
+GO      ?= go
+DESTDIR ?=
+PREFIX  ?= /usr
+
+sbindir    = $(DESTDIR)$(PREFIX)/sbin
+unitdir    = $(DESTDIR)$(PREFIX)/lib/systemd/system
+tmpfilesd  = $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+sysusersd  = $(DESTDIR)$(PREFIX)/lib/sysusers.d
+docdir     = $(DESTDIR)$(PREFIX)/share/doc/leasedog
+
+# Works without git and without tags.
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+BINARIES = leasedog leasedog-arbiter
+
+.PHONY: help build unit install uninstall
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the programs into bin/
+	@for b in $(BINARIES); do \
+		echo "build bin/$$b $(VERSION)"; \
+		CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/$$b ./cmd/$$b || exit 1; \
+	done
+
+unit: ## go vet and the unit tests
+	$(GO) vet ./...
+	$(GO) test ./...
+
+# The one list of files: FOLDER MODE FILE. Packages and the lab install from it too.
+define FILES
+$(sbindir)    0755 bin/leasedog
+$(sbindir)    0755 bin/leasedog-arbiter
+$(unitdir)    0644 packaging/systemd/leasedog.service
+$(unitdir)    0644 packaging/systemd/leasedog-guard.service
+$(unitdir)    0644 packaging/systemd/leasedog-arbiter.service
+$(tmpfilesd)  0644 packaging/tmpfiles/leasedog.conf
+$(sysusersd)  0644 packaging/sysusers/leasedog-arbiter.conf
+$(docdir)     0644 config/reference.toml
+$(docdir)     0644 config/arbiter.reference.toml
+endef
+export FILES
+
+install: ## install what "make build" made below DESTDIR
+	@printf '%s\n' "$$FILES" | while read -r folder mode file; do \
+		install -D -m "$$mode" "$$file" "$$folder/$$(basename "$$file")" || exit 1; \
+	done
+
+uninstall: ## remove what install put there; configuration and state stay
+	@printf '%s\n' "$$FILES" | while read -r folder mode file; do \
+		rm -f "$$folder/$$(basename "$$file")" || exit 1; \
+	done
+	@rmdir "$(docdir)" 2>/dev/null || true
