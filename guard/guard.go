@@ -41,6 +41,7 @@ type guard struct {
 	said      bool // the last words
 	feedError bool
 	noTimer   error // why the kill timer does not stand
+	feedDue   lease.Instant
 	closeDue  bool
 	done      bool
 }

@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/leasedog/leasedog/guard/guardapi"
 )
 
@@ -32,7 +30,8 @@ type Report struct {
 	Problem       string           `json:"problem,omitempty"`
 }
 
-// Preflight tries everything that a guard needs and leaves nothing behind. No watchdog is ever opened: with nowayout
+// Preflight tries everything that a guard needs, in a process of its own that ends afterwards: its memory stays
+// locked and its threads real-time. No watchdog is ever opened: with nowayout
 // nothing could stop it again. A guard that runs is asked for its status instead. The error, if any, says what an
 // administrator must do; the report is good as far as it goes.
 func Preflight(ctx context.Context, opt Options) (Report, error) {
@@ -60,10 +59,11 @@ func preflight(ctx context.Context, opt Options) (Report, error) {
 		return r, err
 	}
 	r.Mode, r.Watchdog = setup.Mode, setup.Watchdog
-	if err := tryMemory(); err != nil {
-		return r, err
+	process := opt.process.orReal()
+	if err := process.lockMemory(); err != nil {
+		return r, fmt.Errorf("%w (is LimitMEMLOCK= set, and CAP_IPC_LOCK allowed?)", err)
 	}
-	r.tryChances()
+	r.tryChances(process.realTime)
 	if err := tryReset(opt.Root, r.Container); err != nil {
 		return r, err
 	}
@@ -115,14 +115,7 @@ func askRunning(ctx context.Context, path string) (*guardapi.Status, error) {
 	return &status, nil
 }
 
-func tryMemory() error {
-	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | mclOnFault); err != nil {
-		return fmt.Errorf("lock memory: %w (is LimitMEMLOCK= set, and CAP_IPC_LOCK allowed?)", err)
-	}
-	return unix.Munlockall()
-}
-
-func (r *Report) tryChances() {
+func (r *Report) tryChances(realTime func() error) {
 	r.KillTimer, r.RealTime = true, true
 	timer, err := newKillTimer()
 	if err == nil {

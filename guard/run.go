@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -33,6 +34,31 @@ type Options struct {
 	Reset func(text string)
 	// OpenDevice opens a watchdog device; nil: the kernel's.
 	OpenDevice func(path string) (Device, error)
+
+	process processHooks
+}
+
+// processHooks change the whole process; the tests of this package leave theirs alone.
+type processHooks struct {
+	lockMemory, realTime func() error
+}
+
+func (h processHooks) orReal() processHooks {
+	if h.lockMemory == nil {
+		h.lockMemory = lockMemory
+	}
+	if h.realTime == nil {
+		h.realTime = realTime
+	}
+	return h
+}
+
+// opener opens devices below the root.
+func (opt Options) opener() func(path string) (Device, error) {
+	if opt.OpenDevice != nil {
+		return opt.OpenDevice
+	}
+	return func(path string) (Device, error) { return openDevice(opt.Root + path) }
 }
 
 // maxFeedPeriod bounds how seldom the loop looks at the clock by itself.
@@ -54,10 +80,9 @@ func Run(opt Options) error {
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM, syscall.SIGINT)
 
-	g, s, err := start(opt, notify)
+	g, s, err := startSafely(opt, notify)
 	if err != nil {
-		_ = notify.Status("not started: " + err.Error())
-		return err
+		return errors.Join(err, guardapi.WriteFailure(opt.SetupPath, err))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -68,13 +93,28 @@ func Run(opt Options) error {
 	return g.end()
 }
 
+// startSafely turns a panic into an error: it would end the process with an exit code that resets a node which
+// guards nothing yet.
+func startSafely(opt Options, notify *systemd.Notifier) (g *guard, s *server, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			g, s, err = nil, nil, fmt.Errorf("start the guard: panic: %v", p)
+		}
+	}()
+	return start(opt, notify)
+}
+
 // start makes everything that can fail before anybody is listened to. What was opened is closed again on an error.
 func start(opt Options, notify *systemd.Notifier) (g *guard, s *server, err error) {
 	setup, err := guardapi.ReadSetup(opt.SetupPath)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := lockMemory(); err != nil {
+	if err := guardapi.ClearFailure(opt.SetupPath); err != nil {
+		return nil, nil, err
+	}
+	process := opt.process.orReal()
+	if err := process.lockMemory(); err != nil {
 		return nil, nil, err
 	}
 	container := inContainer(opt.Root)
@@ -85,16 +125,12 @@ func start(opt Options, notify *systemd.Notifier) (g *guard, s *server, err erro
 	}
 	g.base = guardapi.Status{PID: os.Getpid(), Version: opt.Version, BootID: kernelBootID(opt.Root), Mode: setup.Mode,
 		ResetBy: g.last.by(), Chances: 1}
-	g.getChances()
+	g.getChances(process.realTime)
 	if s, err = listen(opt.SocketPath); err != nil {
 		return nil, nil, err
 	}
-	defer func() {
-		if err != nil {
-			s.listener.Close()
-		}
-	}()
-	if err := g.startWatchdog(opt, setup, container); err != nil {
+	if err := g.startWatchdog(opt, setup); err != nil {
+		s.listener.Close()
 		return nil, nil, err
 	}
 	g.dead = lease.NewDeadman(lease.DeadmanConfig{Born: g.now(), TimerSlack: setup.TimerSlack, Stays: g.base.NoWayOut})
@@ -106,7 +142,7 @@ func start(opt Options, notify *systemd.Notifier) (g *guard, s *server, err erro
 }
 
 // getChances makes the kill timer and real-time scheduling; without either of them a feed may come late (c = 2).
-func (g *guard) getChances() {
+func (g *guard) getChances(realTime func() error) {
 	timer, err := newKillTimer()
 	if err != nil {
 		g.warn(err)
@@ -127,7 +163,7 @@ func (g *guard) warn(err error) {
 }
 
 // startWatchdog comes last: a device that was opened with nowayout cannot be closed again.
-func (g *guard) startWatchdog(opt Options, setup guardapi.Setup, container bool) error {
+func (g *guard) startWatchdog(opt Options, setup guardapi.Setup) error {
 	if setup.Mode == guardapi.ModeSystemd {
 		g.base.Watchdog = guardapi.SystemdWatchdog
 		g.base.Warnings = append(g.base.Warnings,
@@ -141,11 +177,7 @@ func (g *guard) startWatchdog(opt Options, setup guardapi.Setup, container bool)
 	if err != nil {
 		return err
 	}
-	open := opt.OpenDevice
-	if open == nil {
-		open = openDevice
-	}
-	dog, stuck, err := startWatchdog(info, setup.Watchdog, open)
+	dog, stuck, err := startWatchdog(info, setup.Watchdog, opt.opener())
 	if err != nil && !stuck {
 		return err
 	}
@@ -178,7 +210,6 @@ func (g *guard) loop(s *server, period time.Duration, jumps <-chan boottime.Jump
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	status := g.describe()
-	var due lease.Instant
 	for !g.done {
 		select {
 		case <-timer.C:
@@ -201,15 +232,21 @@ func (g *guard) loop(s *server, period time.Duration, jumps <-chan boottime.Jump
 			}
 			g.step(lease.DeadmanTerminate{})
 		}
-		now := g.now()
-		if now >= due {
-			g.step(lease.DeadmanTick{})
-			due = now.Add(period)
-		}
-		wake := lease.Earlier(lease.Earlier(due, g.dead.Next()), g.mark(g.now()))
+		wake := g.turn(period)
 		timer.Reset(max(0, wake.Sub(g.now())))
 		g.closeIfDue()
 	}
+}
+
+// turn comes after everything that woke the loop: it ticks when a feed is due or a deadline has come, and returns
+// when the loop must be awake again.
+func (g *guard) turn(period time.Duration) lease.Instant {
+	now := g.now()
+	if now >= g.feedDue || now >= g.dead.Next() {
+		g.step(lease.DeadmanTick{})
+		g.feedDue = now.Add(period)
+	}
+	return lease.Earlier(lease.Earlier(g.feedDue, g.dead.Next()), g.mark(now))
 }
 
 // watchForPauses starts the pause detector where there can be one: in a virtual machine with a real-time clock. Its

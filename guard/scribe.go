@@ -17,6 +17,7 @@ type scribe struct {
 	mu    sync.Mutex
 	last  error
 	log   *cause.Log
+	once  sync.Once
 }
 
 // scribeQueue is far more than a reset needs; with a hung disk the rest is dropped and counted.
@@ -66,9 +67,9 @@ func (s *scribe) problem() string {
 	return s.last.Error()
 }
 
-// close waits at most limit for what is queued.
+// close waits at most limit for what is queued; nothing may be handed over any more.
 func (s *scribe) close(limit time.Duration) {
-	close(s.queue)
+	s.once.Do(func() { close(s.queue) })
 	select {
 	case <-s.done:
 	case <-time.After(limit):

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -84,4 +85,35 @@ func ReadSetup(path string) (Setup, error) {
 		return Setup{}, fmt.Errorf("guard set-up %s: %w", path, err)
 	}
 	return s, nil
+}
+
+// failureOf is where a guard says why it ended before its first arm; systemd forgets its status text.
+func failureOf(setupPath string) string { return setupPath + ".failure" }
+
+// WriteFailure keeps why the guard that was set up at setupPath could not start.
+func WriteFailure(setupPath string, why error) error {
+	if err := renameio.WriteFile(failureOf(setupPath), []byte(why.Error()+"\n"), 0o600); err != nil {
+		return fmt.Errorf("keep why the guard did not start: %w", err)
+	}
+	return nil
+}
+
+// ClearFailure forgets it.
+func ClearFailure(setupPath string) error {
+	if err := os.Remove(failureOf(setupPath)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget why the last guard did not start: %w", err)
+	}
+	return nil
+}
+
+// ReadFailure returns why the last guard could not start, "" if it could.
+func ReadFailure(setupPath string) (string, error) {
+	text, err := os.ReadFile(failureOf(setupPath))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read why the guard did not start: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
 }
