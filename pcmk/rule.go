@@ -62,12 +62,10 @@ func roleName(version string) string {
 	return "Master"
 }
 
+// parseVersion reads the first two numbers of "2.1.5-4.el9".
 func parseVersion(v string) (major, minor int, ok bool) {
-	a, rest, _ := strings.Cut(v, ".")
-	b, _, _ := strings.Cut(rest, ".")
-	major, err1 := strconv.Atoi(a)
-	minor, err2 := strconv.Atoi(strings.TrimRight(b, "-abcdefghijklmnopqrstuvwxyz"))
-	return major, minor, err1 == nil && err2 == nil
+	_, err := fmt.Sscanf(v, "%d.%d", &major, &minor)
+	return major, minor, err == nil
 }
 
 // XML of the constraint for a Pacemaker version ("2.0.5").
