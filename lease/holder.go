@@ -328,6 +328,9 @@ func (h *Holder) SetBudget(b Budget) {
 	h.opt.Budget = b
 }
 
+// SetLeaveTimeout changes how long Pacemaker's own ordered stop is waited for in a leaving that begins later.
+func (h *Holder) SetLeaveTimeout(d time.Duration) { h.opt.LeaveTimeout = d }
+
 // Gate returns the epoch that the attribute must have now; 0 means that it must be absent. The driver asserts it at
 // every poll.
 func (h *Holder) Gate() Epoch {

@@ -1,0 +1,482 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/leasedog/leasedog/agent/cause"
+	"github.com/leasedog/leasedog/agent/control"
+	"github.com/leasedog/leasedog/boottime"
+	"github.com/leasedog/leasedog/config"
+	"github.com/leasedog/leasedog/guard/guardapi"
+	"github.com/leasedog/leasedog/lease"
+	"github.com/leasedog/leasedog/pcmk"
+	"github.com/leasedog/leasedog/systemd"
+)
+
+// Keys of the log's fields.
+const (
+	keyLease = "lease"
+	keyEpoch = "epoch"
+	keyCause = "cause"
+	keyPhase = "phase"
+)
+
+// Arbiter asks the arbiter. Ask sends one of lease.Acquire, Renew, Release, Pause, Resume or Switchover and returns
+// its authenticated answer; ctx bounds everything. Any number of goroutines call it.
+type Arbiter interface {
+	Ask(ctx context.Context, lease string, body any) (lease.Answer, error)
+}
+
+// Guard is the dead man's switch; *guardapi.Client is the real one.
+type Guard interface {
+	Arm(ctx context.Context, req guardapi.Request) (guardapi.Reply, error)
+	Shorten(ctx context.Context, req guardapi.Request) (guardapi.Reply, error)
+	Disarm(ctx context.Context, lease string, epoch lease.Epoch, who lease.Instance) (guardapi.Reply, error)
+	Note(ctx context.Context, lease string, epoch lease.Epoch, who lease.Instance, state, because string) (guardapi.Reply, error)
+	Status(ctx context.Context) (guardapi.Status, error)
+}
+
+// Cluster is Pacemaker on this node; *pcmk.Cluster is the real one.
+type Cluster interface {
+	LocalNode(ctx context.Context) (string, error)
+	Status(ctx context.Context) (pcmk.Status, error)
+	CIB(ctx context.Context) (*pcmk.CIB, error)
+	PlanFrom(cib *pcmk.CIB, node string, resources []string) (pcmk.Plan, error)
+	PutAttribute(ctx context.Context, name, value string) error
+	DeleteAttribute(ctx context.Context, name string) error
+	ReadAttribute(ctx context.Context, node, name string) (pcmk.Attribute, error)
+	DCState(ctx context.Context) (pcmk.DC, error)
+	Pending(ctx context.Context, node string, primitives ...string) ([]pcmk.PendingOp, error)
+	RunAgent(ctx context.Context, plan pcmk.Plan, p pcmk.Primitive, action pcmk.Action) (pcmk.Answer, error)
+}
+
+// Units is systemd; Manager connects again when it must.
+type Units interface {
+	Ping(ctx context.Context) error
+	StartUnit(ctx context.Context, name string) error
+	StopUnit(ctx context.Context, name string) error
+	Unit(ctx context.Context, name string) (systemd.UnitState, error)
+	JobType(ctx context.Context, name string) (string, error)
+	Processes(ctx context.Context, name string) ([]int, error)
+}
+
+// Preflight is what the guard could do on this node if it were started now.
+type Preflight struct {
+	Chances  int           // c: 1 with kill timer and real-time priority
+	Watchdog time.Duration // W as last read back on this device; 0: not known
+	Warnings []string
+}
+
+// Options of New. Everything is required unless said otherwise.
+type Options struct {
+	Config     config.Agent
+	ConfigPath string
+	Version    string
+	Log        *logrus.Logger
+	Arbiter    Arbiter
+	Guard      Guard
+	Cluster    Cluster
+	Units      Units
+	Notify     *systemd.Notifier // nil: not started by systemd
+	Preflight  func(ctx context.Context) (Preflight, error)
+	Token      func() (time.Duration, error) // Corosync's token timeout as configured
+	Now        func() lease.Instant
+
+	RunDir       string // /run/leasedog
+	StateDir     string // /var/lib/leasedog
+	Proc         string // /proc
+	Fstab        string // /etc/fstab
+	Socket       string // of the control API; "": none
+	KernelBootID string // file; default the kernel's
+}
+
+// UnitName is the agent's own unit.
+const UnitName = "leasedog.service"
+
+// Agent is the node daemon.
+type Agent struct {
+	opt        Options
+	log        *logrus.Entry
+	node       string
+	self       lease.Party
+	kernelBoot string
+	known      *lease.Known // stepped with the Holders, by the loop
+	knownDisk  *queue
+	keepers    []*keeper
+	started    lease.Instant
+
+	life  context.Context // ends with Run
+	done  chan struct{}
+	mail  chan letter
+	calls chan func()
+	poke  chan struct{}
+
+	bud     atomic.Pointer[lease.Budget]
+	causeMu sync.Mutex
+	causes  *cause.Log
+
+	mu        sync.Mutex
+	events    []control.Event
+	contact   contact
+	jumps     []guardapi.Jump
+	preflight Preflight
+	token     *time.Duration
+	leaving   bool
+	fatal     error
+}
+
+type letter struct {
+	to *keeper
+	ev lease.Event
+}
+
+// contact is how the arbiter answers.
+type contact struct {
+	at  lease.Instant // of the newest answer
+	rtt time.Duration
+	err string // of the newest request; "" if it was answered
+}
+
+// New returns an agent that does nothing until Run.
+func New(opt Options) *Agent {
+	if opt.KernelBootID == "" {
+		opt.KernelBootID = kernelBootID
+	}
+	a := &Agent{opt: opt, log: logrus.NewEntry(opt.Log), knownDisk: newQueue(), done: make(chan struct{}),
+		mail: make(chan letter), calls: make(chan func()), poke: make(chan struct{}, 1), started: opt.Now()}
+	b := opt.Config.Budget()
+	a.bud.Store(&b)
+	return a
+}
+
+func (a *Agent) budget() lease.Budget { return *a.bud.Load() }
+
+// Run holds the leases until a signal ends it: a stop leaves every lease in order first; anything else hands over to
+// a successor, who adopts what is held. An error means that it could not go on.
+func (a *Agent) Run(ctx context.Context, signals <-chan os.Signal) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer close(a.done)
+	a.life = ctx
+	if err := a.identify(ctx, signals); err != nil || a.node == "" {
+		return err
+	}
+	var drivers sync.WaitGroup
+	defer drivers.Wait()
+	defer cancel()
+	for _, conf := range a.opt.Config.Leases {
+		k := newKeeper(a, conf)
+		a.keepers = append(a.keepers, k)
+		k.run(ctx, &drivers)
+	}
+	drivers.Go(func() { a.knownDisk.work(ctx) })
+	if t, err := a.opt.Token(); err == nil {
+		a.token = &t
+	} else {
+		a.log.WithError(err).Info("Corosync's token timeout is not known: whether an isolated holder can stop cleanly is not said")
+	}
+	if a.opt.Socket != "" {
+		server, err := control.Listen(a.opt.Socket, control.ReaderGID(), handler{a})
+		if err != nil {
+			return err
+		}
+		drivers.Go(func() {
+			if err := server.Serve(ctx); err != nil {
+				a.log.WithError(err).Error("the control socket ended")
+			}
+		})
+	}
+	for _, k := range a.keepers {
+		a.takeUp(ctx, k)
+	}
+	drivers.Go(func() { a.watch(ctx) })
+	return a.loop(ctx, signals)
+}
+
+// identify learns who this node is. The name comes from the configuration, from an earlier agent of this boot, or
+// from Pacemaker, which is waited for: at boot it starts after this agent.
+func (a *Agent) identify(ctx context.Context, signals <-chan os.Signal) error {
+	guardRuns := false
+	if s, err := a.opt.Guard.Status(ctx); err == nil {
+		guardRuns = s.PID != 0
+	}
+	boot, err := a.bootID(guardRuns)
+	if err != nil {
+		return err
+	}
+	a.kernelBoot, _, _ = strings.Cut(boot, ".")
+	instance, err := newInstance(a.started)
+	if err != nil {
+		return err
+	}
+	if a.known, err = a.loadKnown(); err != nil {
+		return err
+	}
+	if a.causes, err = cause.Open(filepath.Join(a.opt.StateDir, cause.AgentFile)); err != nil {
+		a.log.WithError(err).Warn("earlier causes cannot be read")
+	}
+	if err := a.findNode(ctx, signals); err != nil || a.node == "" {
+		return err
+	}
+	a.self = lease.Party{Node: a.node, BootID: boot, Instance: instance}
+	a.log = a.log.WithField("node", a.node)
+	a.log.WithFields(logrus.Fields{"boot": boot, "instance": instance.String(), "profile": a.budget().Profile}).
+		Info("agent starts")
+	return nil
+}
+
+func (a *Agent) findNode(ctx context.Context, signals <-chan os.Signal) error {
+	path := filepath.Join(a.opt.RunDir, "node.json")
+	var kept string
+	switch {
+	case a.opt.Config.Node != "":
+		a.node = a.opt.Config.Node
+	case readJSON(path, &kept) == nil && kept != "":
+		a.node = kept
+	}
+	for a.node == "" {
+		one, cancel := context.WithTimeout(ctx, toolTime)
+		name, err := a.opt.Cluster.LocalNode(one)
+		cancel()
+		if err == nil {
+			a.node = name
+			break
+		}
+		_ = a.opt.Notify.Status("waiting for Pacemaker to tell this node's name")
+		_ = a.opt.Notify.Watchdog()
+		select {
+		case s := <-signals:
+			a.log.Infof("%v: ends before it held anything", s)
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+	return writeJSON(path, a.node)
+}
+
+// loop steps every Holder. Nothing in it waits for anything but the next event.
+func (a *Agent) loop(ctx context.Context, signals <-chan os.Signal) error {
+	alarm := boottime.NewAlarm()
+	defer alarm.Stop()
+	fed := lease.Instant(0)
+	for {
+		now := a.opt.Now()
+		next := now.Add(time.Second)
+		for _, k := range a.keepers {
+			if k.begun {
+				next = lease.Earlier(next, k.holder.Next())
+			}
+		}
+		if fed == 0 || now.Sub(fed) >= 500*time.Millisecond {
+			fed = now
+			_ = a.opt.Notify.Watchdog()
+			_ = a.opt.Notify.Status(a.oneLine())
+			if a.leaving {
+				_ = a.opt.Notify.ExtendTimeout(30 * time.Second)
+			}
+		}
+		if end, err := a.finished(); end {
+			return err
+		}
+		alarm.Set(next)
+		select {
+		case <-ctx.Done():
+			return nil
+		case l := <-a.mail:
+			l.to.step(l.ev)
+		case call := <-a.calls:
+			call()
+		case <-alarm.C():
+		case s := <-signals:
+			if a.signalled(ctx, s) {
+				return nil
+			}
+		}
+		a.tickDue()
+	}
+}
+
+// tickDue lets every Holder look at the clock whose time has come: a busy mailbox must not hide a deadline.
+func (a *Agent) tickDue() {
+	now := a.opt.Now()
+	for _, k := range a.keepers {
+		if k.begun && k.holder.Next() <= now {
+			k.step(lease.Tick{})
+		}
+	}
+}
+
+// finished tells whether the loop is to end: every lease was left, or this agent must not go on.
+func (a *Agent) finished() (bool, error) {
+	if a.fatal != nil {
+		return true, a.fatal
+	}
+	if !a.leaving {
+		return false, nil
+	}
+	for _, k := range a.keepers {
+		if p := k.holder.View().Phase; k.begun && p != lease.Standby && p != lease.Paused {
+			return false, nil
+		}
+	}
+	a.log.Info("every lease was left: the agent ends")
+	return true, nil
+}
+
+// signalled handles a signal and reports whether the agent ends now. A stop of the unit leaves every lease in order;
+// a restart, or what cannot be told apart from one, hands over: the guard counts on, and the new agent adopts.
+func (a *Agent) signalled(ctx context.Context, s os.Signal) bool {
+	if s == syscall.SIGHUP {
+		a.reload()
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond) // renewals wait meanwhile
+	defer cancel()
+	job, err := a.opt.Units.JobType(ctx, UnitName)
+	if err != nil || job != "stop" {
+		a.log.WithField("job", job).WithError(err).Infof("%v: hands over to the next agent, nothing is stopped", s)
+		return true
+	}
+	a.log.Infof("%v: this is a stop: every lease is left in order", s)
+	a.leaving = true
+	for _, k := range a.keepers {
+		k.step(lease.LeaveAsked{Cause: "the agent is stopped", Retire: true})
+	}
+	return false
+}
+
+// reload reads the configuration again. What changes the budget acts with the next grant.
+func (a *Agent) reload() {
+	fresh, err := config.LoadAgent(a.opt.ConfigPath)
+	if err != nil {
+		a.log.WithError(err).Error("reload: the configuration has problems; the one in use stays")
+		return
+	}
+	if len(fresh.Leases) != len(a.opt.Config.Leases) || fresh.Cluster != a.opt.Config.Cluster {
+		a.log.Error("reload: leases or cluster changed: restart leasedog.service for that; the configuration in use stays")
+		return
+	}
+	b := fresh.Budget()
+	a.bud.Store(&b)
+	for _, k := range a.keepers {
+		k.holder.SetBudget(a.effective(b))
+	}
+	a.log.WithField("profile", b.Profile).Info("configuration read again; a changed budget acts with the next grant")
+}
+
+// effective is a budget with what the guard can do on this node.
+func (a *Agent) effective(b lease.Budget) lease.Budget {
+	a.mu.Lock()
+	p := a.preflight
+	a.mu.Unlock()
+	if p.Watchdog > b.Watchdog {
+		b = b.WithWatchdog(p.Watchdog)
+	}
+	if p.Chances == 2 {
+		b = b.WithoutKillTimer()
+	}
+	return b
+}
+
+// takeUp gives a keeper what an earlier agent of this boot left. Without anything left it begins with the first
+// survey, which knows whether a guarded resource is active.
+func (a *Agent) takeUp(ctx context.Context, k *keeper) {
+	record, err := a.readRecord(k.conf.Name)
+	if err != nil {
+		k.log().WithError(err).Error("what /run says of the lease cannot be read: it goes through losing")
+		record = &lease.RunRecord{Lease: k.conf.Name, State: "unreadable", Party: a.self, Budget: a.budget(),
+			Hold: a.budget().Hold()}
+	}
+	armed, err := a.guardShows(ctx, k.conf.Name)
+	if err != nil {
+		k.log().WithError(err).Error("the guard runs but does not answer")
+	}
+	if record != nil && armed != nil && record.Epoch == 0 {
+		record.Epoch = armed.Epoch
+	}
+	if record == nil && armed == nil {
+		return
+	}
+	k.step(lease.Found{Record: record, Guard: armed})
+}
+
+func (a *Agent) saveKnown(k *keeper, act lease.SaveKnown) {
+	key := "behind"
+	if act.Wait {
+		key = ""
+	}
+	a.knownDisk.add(key, func(context.Context) {
+		err := writeDurable(a.knownPath(), act.Known)
+		if act.Wait {
+			k.post(lease.KnownSaved{Epoch: act.Epoch, Err: text(err)})
+		} else if err != nil {
+			a.log.WithError(err).Warn("what is known of the arbiter cannot be saved")
+		}
+	})
+}
+
+// noteJumps passes machine pauses that the guard has found to every Holder, each once.
+func (a *Agent) noteJumps(found []guardapi.Jump) {
+	a.mu.Lock()
+	var fresh []guardapi.Jump
+	for _, j := range found {
+		known := false
+		for _, old := range a.jumps {
+			known = known || old.S2 == j.S2
+		}
+		if !known {
+			fresh = append(fresh, j)
+		}
+	}
+	a.jumps = append(a.jumps, fresh...)
+	a.mu.Unlock()
+	for _, j := range fresh {
+		for _, k := range a.keepers {
+			k.post(lease.Jumped{Until: j.S2, Size: j.Size})
+		}
+	}
+}
+
+func (a *Agent) noteContact(err error, took time.Duration, direct bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil {
+		if a.life.Err() == nil {
+			a.contact.err = err.Error()
+		}
+		return
+	}
+	a.contact.at, a.contact.err = a.opt.Now(), ""
+	if direct {
+		a.contact.rtt = took
+	}
+}
+
+// retire ends this agent: a newer instance speaks for the node. What is armed counts on.
+func (a *Agent) retire(cause string) {
+	a.fatal = fmt.Errorf("a newer agent speaks for this node: %s", cause)
+}
+
+// keepEvents bounds the history that "leasedog why" shows of this agent's life.
+const keepEvents = 256
+
+func (a *Agent) remember(e control.Event) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.events = append(a.events, e)
+	if len(a.events) > keepEvents {
+		a.events = append(a.events[:0], a.events[len(a.events)-keepEvents:]...)
+	}
+}

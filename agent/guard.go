@@ -1,0 +1,156 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"github.com/leasedog/leasedog/agent/cause"
+	"github.com/leasedog/leasedog/config"
+	"github.com/leasedog/leasedog/guard/guardapi"
+	"github.com/leasedog/leasedog/lease"
+)
+
+const (
+	// guardStart bounds the start of the guard's unit. It is up in 50 ms when healthy.
+	guardStart = 2 * time.Second
+	// guardCall bounds one call to it.
+	guardCall = time.Second
+)
+
+// startGuard starts the guard's unit and answers GuardStarted. One that runs already is fine.
+func (k *keeper) startGuard(epoch lease.Epoch) {
+	k.guard.add("", func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, guardStart)
+		defer cancel()
+		err := k.a.writeGuardSetup()
+		if err == nil {
+			err = k.a.opt.Units.StartUnit(ctx, guardapi.UnitName)
+		}
+		k.post(lease.GuardStarted{Epoch: epoch, Err: text(err)})
+	})
+}
+
+// writeGuardSetup tells a guard that starts now what to watch with.
+func (a *Agent) writeGuardSetup() error {
+	b, w := a.budget(), a.opt.Config.Watchdog
+	s := guardapi.Setup{Mode: guardapi.ModeRequired, Device: w.Device, Watchdog: b.Watchdog, TimerSlack: b.TimerSlack}
+	if w.Mode == config.WatchdogSystemd {
+		s.Mode = guardapi.ModeSystemd
+	}
+	return guardapi.WriteSetup(filepath.Join(a.opt.RunDir, "guard.json"), s)
+}
+
+// arm arms or extends. A newer extension replaces one that still waits behind a slow guard.
+func (k *keeper) arm(act lease.Arm) {
+	k.guard.add("arm", func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, guardCall)
+		defer cancel()
+		req := guardapi.Request{Lease: k.conf.Name, Epoch: act.Epoch, Instance: k.a.self.Instance.String(),
+			Sent: act.Sent, Until: act.Until, StopBudget: act.Budget.StopBudget,
+			DyingTo: k.a.dyingTo(), DyingText: "leasedog dying " + k.a.node + " " + k.conf.Name}
+		call := k.a.opt.Guard.Arm
+		if act.Shorten {
+			call = k.a.opt.Guard.Shorten
+		}
+		r, err := call(ctx, req)
+		ev := lease.Armed{Epoch: act.Epoch, Until: r.Until, Watchdog: r.Status.Watchdog, Err: text(err)}
+		if err == nil {
+			k.a.noteJumps(r.Status.Jumps)
+			if r.Status.Chances > act.Budget.Chances {
+				ev.Err = "the guard has no kill timer or no real-time priority (c = 2), this grant counts on it"
+			}
+		}
+		k.post(ev)
+	})
+}
+
+func (k *keeper) disarm(epoch lease.Epoch, who lease.Instance) {
+	k.guard.add("", func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, guardCall)
+		defer cancel()
+		_, err := k.a.opt.Guard.Disarm(ctx, k.conf.Name, epoch, who)
+		if errors.Is(err, guardapi.ErrNoGuard) {
+			err = k.noGuardRuns(ctx)
+		}
+		k.post(lease.Disarmed{Epoch: epoch, Err: text(err)})
+	})
+}
+
+// noGuardRuns makes sure that nobody listening means that no guard lives: an armed one that is frozen would not
+// listen either.
+func (k *keeper) noGuardRuns(ctx context.Context) error {
+	u, err := k.a.opt.Units.Unit(ctx, guardapi.UnitName)
+	if err != nil {
+		return err
+	}
+	if !u.Inactive() {
+		return errors.New("the guard is " + u.Active + " but does not listen")
+	}
+	return nil
+}
+
+// tellGuard has the guard write ahead why it may reset.
+func (k *keeper) tellGuard(p lease.Phase, epoch lease.Epoch, because string) {
+	k.guard.add("note", func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, guardCall)
+		defer cancel()
+		_, _ = k.a.opt.Guard.Note(ctx, k.conf.Name, epoch, k.a.self.Instance, string(p), because)
+	})
+}
+
+// guardShows reads what the guard has armed for a lease: nil if nothing, an error if a guard runs and cannot be
+// asked.
+func (a *Agent) guardShows(ctx context.Context, name string) (*lease.GuardState, error) {
+	ctx, cancel := context.WithTimeout(ctx, guardCall)
+	defer cancel()
+	s, err := a.opt.Guard.Status(ctx)
+	if errors.Is(err, guardapi.ErrNoGuard) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, armed := range s.Armed {
+		if armed.Lease == name {
+			return &lease.GuardState{Epoch: armed.Epoch, Sent: armed.Sent, Until: armed.Until}, nil
+		}
+	}
+	return nil, nil
+}
+
+// dyingTo is where a last datagram goes: the first arbiter that is named by address.
+func (a *Agent) dyingTo() string {
+	for _, raw := range a.opt.Config.Arbiter.URLs {
+		if u, err := url.Parse(raw); err == nil && net.ParseIP(u.Hostname()) != nil {
+			return u.Host
+		}
+	}
+	return ""
+}
+
+// recordCause writes ahead, in the agent's own file, why a lease is being lost: a frozen guard cannot.
+func (k *keeper) recordCause(stage cause.Stage, epoch lease.Epoch, because string, due lease.Instant) {
+	k.files.add("", func(context.Context) {
+		r := cause.Record{Lease: k.conf.Name, Epoch: uint64(epoch), BootID: k.a.kernelBoot, Stage: stage, By: "agent",
+			Because: because, Written: time.Now()}
+		if due != lease.Never {
+			r.Due = time.Now().Add(due.Sub(k.a.opt.Now()))
+		}
+		k.a.causeMu.Lock()
+		defer k.a.causeMu.Unlock()
+		if err := k.a.causes.Put(r); err != nil {
+			k.log().WithError(err).Warn("the cause cannot be recorded")
+		}
+	})
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

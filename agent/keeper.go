@@ -1,0 +1,236 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/leasedog/leasedog/agent/cause"
+	"github.com/leasedog/leasedog/agent/control"
+	"github.com/leasedog/leasedog/config"
+	"github.com/leasedog/leasedog/lease"
+	"github.com/leasedog/leasedog/pcmk"
+)
+
+// keeper is one lease on this node: its Holder, which the loop steps, and the drivers that carry its actions out.
+type keeper struct {
+	a      *Agent
+	conf   config.Lease
+	holder *lease.Holder // the loop's
+	begun  bool          // the loop's: Found was given
+
+	gate   *gate
+	ladder *ladder
+	files  *queue
+	guard  *queue
+
+	polls map[uint64]context.CancelFunc // the loop's: acquires that are out
+	last  control.Event                 // the loop's: newest transition
+
+	announced bool // the loop's: a reset was written ahead
+
+	mu      sync.Mutex
+	plan    *pcmk.Plan
+	planErr error
+	survey  survey
+}
+
+func newKeeper(a *Agent, conf config.Lease) *keeper {
+	k := &keeper{a: a, conf: conf, files: newQueue(), guard: newQueue(), polls: map[uint64]context.CancelFunc{},
+		planErr: errors.New("the cluster's configuration was not read yet")}
+	k.gate = newGate("leasedog-"+conf.Name, a.node, a.opt.Cluster, a.pacemakerDown, pollEvery,
+		func(e lease.Epoch) { k.post(lease.GateOpened{Epoch: e}) })
+	k.ladder = &ladder{k: k}
+	k.loadPlan()
+	k.holder = lease.NewHolder(lease.HolderOptions{
+		Lease: conf.Name, Self: a.self, Budget: a.budget(), Mode: lease.AcquireMode(conf.Acquire),
+		GiveUpAfter: conf.GiveUpAfter, LeaveTimeout: k.leaveTimeout(),
+	}, a.known)
+	return k
+}
+
+// run starts the drivers.
+func (k *keeper) run(ctx context.Context, all *sync.WaitGroup) {
+	for _, work := range []func(context.Context){k.files.work, k.guard.work, k.gate.work} {
+		all.Go(func() { work(ctx) })
+	}
+}
+
+func (k *keeper) log() *logrus.Entry { return k.a.log.WithField(keyLease, k.conf.Name) }
+
+// post sends an event to the loop. It may be called from any goroutine but the loop's.
+func (k *keeper) post(ev lease.Event) {
+	select {
+	case k.a.mail <- letter{k, ev}:
+	case <-k.a.done:
+	}
+}
+
+// step is the loop's: it gives the Holder one event and carries out what it says.
+func (k *keeper) step(ev lease.Event) {
+	if _, found := ev.(lease.Found); found {
+		k.begun = true
+	} else if !k.begun {
+		return
+	}
+	for _, act := range k.holder.Step(k.a.opt.Now(), ev) {
+		k.carryOut(act)
+	}
+	k.gate.set(k.holder.Gate())
+}
+
+func (k *keeper) carryOut(act lease.Action) {
+	switch act := act.(type) {
+	case lease.Send:
+		k.send(act)
+	case lease.SaveKnown:
+		k.a.saveKnown(k, act)
+	case lease.WriteRun:
+		k.files.add("", func(context.Context) {
+			err := k.a.writeRecord(act.Record)
+			k.post(lease.RunWritten{State: act.Record.State, Epoch: act.Record.Epoch, Err: text(err)})
+		})
+	case lease.StartGuard:
+		k.startGuard(act.Epoch)
+	case lease.Arm:
+		k.arm(act)
+	case lease.Disarm:
+		k.disarm(act.Epoch, k.a.self.Instance)
+	case lease.OpenGate:
+		k.gate.set(act.Epoch)
+	case lease.CloseGate:
+		k.gate.set(0)
+	case lease.Stop:
+		k.ladder.start(k.a.life, act)
+	case lease.Enter:
+		k.entered(act)
+	case lease.Note:
+		level := logrus.InfoLevel
+		if act.Alarm {
+			level = logrus.WarnLevel
+		}
+		k.log().Log(level, act.Text)
+	case lease.Retire:
+		k.a.retire(act.Cause)
+	default:
+		panic("agent: unknown action")
+	}
+}
+
+// entered is one line of the log, one of the history, and what others want to know of it.
+func (k *keeper) entered(act lease.Enter) {
+	v := k.holder.View()
+	fields := logrus.Fields{keyEpoch: uint64(act.Epoch), keyCause: act.Cause, keyPhase: string(act.Phase)}
+	k.log().WithFields(fields).Infof("lease %s: %s (%s)", k.conf.Name, act.Phase, act.Cause)
+	k.last = control.Event{At: time.Now().UTC().Format(time.RFC3339Nano), Lease: k.conf.Name, Epoch: uint64(act.Epoch),
+		What: string(act.Phase), Cause: act.Cause}
+	k.a.remember(k.last)
+	switch act.Phase {
+	case lease.Losing, lease.Leaving:
+		if act.Epoch != 0 {
+			k.tellGuard(act.Phase, act.Epoch, act.Cause)
+		}
+		if act.Phase == lease.Losing && v.ResetAt != lease.Never {
+			k.announced = true
+			k.recordCause(cause.Announced, act.Epoch, act.Cause, v.ResetAt)
+		}
+	case lease.Stopped:
+		k.ladder.halt()
+		if k.announced {
+			k.announced = false
+			k.recordCause(cause.Averted, act.Epoch, act.Cause, lease.Never)
+		}
+	}
+	if act.Phase != lease.Acquiring {
+		for seq, cancel := range k.polls {
+			cancel()
+			delete(k.polls, seq)
+		}
+	}
+	k.a.pokeSurvey()
+	go func() { // for human eyes only: nothing waits for it
+		ctx, cancel := context.WithTimeout(k.a.life, toolTime)
+		defer cancel()
+		if act.Phase != lease.Acquiring {
+			k.gate.say(ctx, string(act.Phase))
+		}
+	}()
+}
+
+// send asks the arbiter, on a goroutine that ends with the request's deadline.
+func (k *keeper) send(s lease.Send) {
+	ctx, cancel := context.WithTimeout(k.a.life, max(0, s.Deadline.Sub(k.a.opt.Now())))
+	if acq, ok := s.Body.(lease.Acquire); ok && acq.Claim == nil {
+		k.polls[s.Seq] = cancel
+	}
+	began := k.a.opt.Now()
+	go func() {
+		defer cancel()
+		answer, err := k.a.opt.Arbiter.Ask(ctx, k.conf.Name, s.Body)
+		_, poll := s.Body.(lease.Acquire)
+		k.a.noteContact(err, k.a.opt.Now().Sub(began), !poll)
+		if err != nil {
+			k.post(lease.Failed{Seq: s.Seq, Err: err.Error()})
+			return
+		}
+		k.post(lease.Answered{Seq: s.Seq, Answer: answer})
+	}()
+}
+
+// currentPlan is how the resources are stopped and checked, as read while the cluster was healthy.
+func (k *keeper) currentPlan() (pcmk.Plan, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.plan == nil {
+		return pcmk.Plan{}, k.planErr
+	}
+	return *k.plan, nil
+}
+
+// learnPlan keeps a plan that was read now, in /run too for a successor that starts while Pacemaker hangs.
+func (k *keeper) learnPlan(p pcmk.Plan, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.planErr = err
+	if err != nil {
+		return // the last good one stays in use
+	}
+	if k.plan == nil || !samePlan(*k.plan, p) {
+		k.plan = &p
+		k.files.add("plan", func(context.Context) {
+			if err := writeJSON(k.a.planPath(k.conf.Name), p); err != nil {
+				k.log().WithError(err).Warn("the plan to stop the resources cannot be kept for a successor")
+			}
+		})
+	}
+}
+
+func (k *keeper) loadPlan() {
+	var p pcmk.Plan
+	if err := readJSON(k.a.planPath(k.conf.Name), &p); err == nil && len(p.Primitives()) > 0 && p.Node == k.a.node {
+		k.plan = &p
+	}
+}
+
+// leaveTimeout is how long Pacemaker's own ordered stop is waited for: as configured, or the sum of the stop
+// timeouts.
+func (k *keeper) leaveTimeout() time.Duration {
+	if k.conf.LeaveTimeout > 0 {
+		return k.conf.LeaveTimeout
+	}
+	plan, err := k.currentPlan()
+	if err != nil {
+		return defaultLeave
+	}
+	sum := time.Duration(0)
+	for _, p := range plan.Primitives() {
+		sum += p.Timeout(string(pcmk.Stop))
+	}
+	return sum
+}
+
+// defaultLeave is used while the stop timeouts are not known yet.
+const defaultLeave = time.Minute

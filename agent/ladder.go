@@ -1,0 +1,222 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/leasedog/leasedog/lease"
+	"github.com/leasedog/leasedog/pcmk"
+)
+
+// ladder stops the guarded resources of one lease and proves it. Its steps: the attribute goes (the gate does that),
+// and Pacemaker stops in its own order; after a while each primitive is demoted and stopped from here; late, just
+// before a reset, the node's own controller and executor are killed, whose queues die with them. It ends with the
+// proof, or with the reset that the guard does.
+type ladder struct {
+	k *keeper
+
+	mu   sync.Mutex
+	stop lease.Stop
+	last error // what the last attempt missed
+	end  context.CancelFunc
+}
+
+// Shares of the stop budget after which the next step begins, in percent.
+const (
+	forceAt = 40
+	killAt  = 70
+)
+
+// provePace is how often a proof is tried while the ladder runs.
+const provePace = 100 * time.Millisecond
+
+// start begins the ladder, or changes the deadlines of one that runs.
+func (l *ladder) start(ctx context.Context, s lease.Stop) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	running := l.end != nil && l.stop.Ladder == s.Ladder
+	l.stop = s
+	if running {
+		return
+	}
+	if l.end != nil {
+		l.end()
+	}
+	ctx, l.end = context.WithCancel(ctx)
+	l.last = nil
+	go l.run(ctx, s.Ladder)
+}
+
+// halt ends it.
+func (l *ladder) halt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.end != nil {
+		l.end()
+		l.end = nil
+	}
+}
+
+// missing is what the last attempt to prove lacked.
+func (l *ladder) missing() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}
+
+func (l *ladder) plan() lease.Stop {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stop
+}
+
+// rungs are when the steps are due: force after 40 % of the stop budget (in leaving: when Pacemaker's own stop has
+// had its time), kill at 70 %, and only if a reset is what comes next.
+func (l *ladder) rungs() (force, kill lease.Instant) {
+	s := l.plan()
+	if s.Orderly != 0 {
+		return s.Orderly, lease.Never
+	}
+	span := l.k.a.budget().StopBudget
+	if s.Until != lease.Never {
+		span = max(0, min(span, s.Until.Sub(s.From)))
+		kill = s.From.Add(span * killAt / 100)
+	} else {
+		kill = lease.Never
+	}
+	return s.From.Add(span * forceAt / 100), kill
+}
+
+func (l *ladder) run(ctx context.Context, number int) {
+	var forced, killed bool
+	var forcing sync.WaitGroup
+	defer forcing.Wait()
+	for ctx.Err() == nil {
+		err := l.attempt(ctx)
+		if err == nil {
+			l.k.post(lease.Proven{Ladder: number})
+			return
+		}
+		now := l.k.a.opt.Now()
+		force, kill := l.rungs()
+		if now >= force && !forced {
+			forced = true
+			l.k.log().WithField("missing", err).Warn("Pacemaker has not stopped the resources in its time: stopping them from here")
+			forcing.Go(func() { l.force(ctx) })
+		}
+		if now >= kill && !killed {
+			killed = true
+			l.lastResort(ctx)
+		}
+		if pause(ctx, provePace) != nil {
+			return
+		}
+	}
+}
+
+// attempt tries to prove, within what is left.
+func (l *ladder) attempt(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.timeLeft(proofTime))
+	defer cancel()
+	plan, err := l.k.currentPlan()
+	if err == nil {
+		err = l.k.prove(ctx, plan)
+	}
+	l.mu.Lock()
+	l.last = err
+	l.mu.Unlock()
+	return err
+}
+
+// timeLeft bounds a call by the next rung or the guard's deadline, so that one hung tool does not use up the budget.
+func (l *ladder) timeLeft(most time.Duration) time.Duration {
+	now := l.k.a.opt.Now()
+	force, kill := l.rungs()
+	for _, at := range []lease.Instant{force, kill, l.plan().Until} {
+		if at > now && at != lease.Never {
+			most = min(most, at.Sub(now))
+		}
+	}
+	return max(most, provePace)
+}
+
+// force demotes and stops each primitive from here, the last started first, without any Pacemaker process. Under a
+// rule on the promoted role it only demotes.
+func (l *ladder) force(ctx context.Context) {
+	plan, err := l.k.currentPlan()
+	if err != nil {
+		l.k.log().WithError(err).Error("cannot stop the resources from here: it is not known how")
+		return
+	}
+	prims := plan.Primitives()
+	slices.Reverse(prims)
+	for _, p := range prims {
+		if err := l.forceOne(ctx, plan, p); err != nil {
+			l.k.log().WithError(err).WithField("resource", p.ID).Warn("forced stop")
+		}
+	}
+}
+
+func (l *ladder) forceOne(ctx context.Context, plan pcmk.Plan, p pcmk.Primitive) error {
+	actions := []pcmk.Action{pcmk.Stop}
+	if p.Role == pcmk.RolePromoted {
+		actions = []pcmk.Action{pcmk.Demote}
+	}
+	if p.Class == "systemd" {
+		ctx, cancel := context.WithTimeout(ctx, p.Timeout(string(pcmk.Stop)))
+		defer cancel()
+		return l.k.a.opt.Units.StopUnit(ctx, p.Unit)
+	}
+	if l.k.a.stopped(ctx, plan, p) == nil {
+		return nil
+	}
+	var errs []error
+	for _, action := range actions {
+		ctx, cancel := context.WithTimeout(ctx, p.Timeout(string(action)))
+		_, err := l.k.a.opt.Cluster.RunAgent(ctx, plan, p, action)
+		cancel()
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// lastResort, just before a reset: once the attribute is known to be away, this node's controller and executor are
+// killed, so that nothing ordered before can arrive any more, and then the resource agents that outlive them. The
+// node is unclean to its peer afterwards, which a reset would make it too.
+func (l *ladder) lastResort(ctx context.Context) {
+	k := l.k
+	ctx, cancel := context.WithTimeout(ctx, l.timeLeft(toolTime))
+	defer cancel()
+	turn, err := k.gate.confirmClosed(ctx)
+	if err != nil {
+		k.log().WithError(err).Warn("no last resort: the attribute is not proven absent")
+		return
+	}
+	killed, err := pcmk.KillDaemons(k.a.opt.Proc, pcmk.Controld, pcmk.Execd)
+	k.log().WithField("killed", len(killed)).WithError(err).
+		Warn("last resort before a reset: this node's controller and executor are killed")
+	if err != nil {
+		return
+	}
+	k.gate.sever(turn)
+	plan, err := k.currentPlan()
+	if err != nil {
+		return
+	}
+	procs, err := pcmk.AgentProcesses(k.a.opt.Proc, plan.Primitives())
+	if err != nil {
+		return
+	}
+	for _, p := range procs {
+		if p.Agent {
+			k.log().WithFields(logrus.Fields{"pid": p.PID, "action": p.Action}).
+				Warn("last resort before a reset: a resource agent is killed")
+			_ = pcmk.Kill(k.a.opt.Proc, p.Process)
+		}
+	}
+}

@@ -1,0 +1,386 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/leasedog/leasedog/lease"
+	"github.com/leasedog/leasedog/pcmk"
+)
+
+// The paces of looking at the cluster. It is looked at rarely, since its tools cost 20 ms of processor each, and
+// often while something moves.
+const (
+	pollEvery  = 5 * time.Second
+	pollFast   = time.Second
+	surveyTime = 8 * time.Second
+	// readingGood is how long a reading lets a node compete.
+	readingGood = 3 * pollEvery
+)
+
+// survey is what was last found about one lease's resources, for status.
+type survey struct {
+	at      lease.Instant
+	whyNot  []string
+	status  pcmk.Status
+	known   bool // status was read
+	running lease.Tri
+	alarms  []string
+}
+
+// watch looks at the cluster until ctx ends.
+func (a *Agent) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		restless := a.surveyOnce(ctx)
+		wait := pollEvery
+		if restless {
+			wait = pollFast
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		case <-a.poke:
+			_ = pause(ctx, 50*time.Millisecond) // several pokes are one look
+		}
+		t.Stop()
+	}
+}
+
+func (a *Agent) pokeSurvey() {
+	select {
+	case a.poke <- struct{}{}:
+	default:
+	}
+}
+
+// cluster is what one look found; errors are kept with what they hide.
+type cluster struct {
+	cib       *pcmk.CIB
+	cibErr    error
+	status    pcmk.Status
+	statusErr error
+	down      bool
+	nodeWhy   []string // what speaks against this node for every lease
+}
+
+// surveyOnce reads everything once and tells every keeper. It reports whether to look again soon.
+func (a *Agent) surveyOnce(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, surveyTime)
+	defer cancel()
+	phases := a.phases()
+	var c cluster
+	c.down, _ = a.pacemakerDown()
+	c.cib, c.cibErr = a.opt.Cluster.CIB(ctx)
+	c.status, c.statusErr = a.opt.Cluster.Status(ctx)
+	if slices.ContainsFunc(phases, mayWin) {
+		c.nodeWhy = a.nodeGates(ctx, c)
+	}
+	restless := false
+	for i, k := range a.keepers {
+		if a.surveyKeeper(ctx, k, phases[i], c) {
+			restless = true
+		}
+	}
+	return restless
+}
+
+// mayWin: in these phases it matters whether this node may compete. "" is a keeper that has not begun.
+func mayWin(p lease.Phase) bool { return p == lease.Standby || p == lease.Acquiring || p == "" }
+
+// phases asks the loop.
+func (a *Agent) phases() []lease.Phase {
+	out := make([]lease.Phase, len(a.keepers))
+	a.inLoop(func() {
+		for i, k := range a.keepers {
+			if k.begun {
+				out[i] = k.holder.View().Phase
+			}
+		}
+	})
+	return out
+}
+
+// inLoop runs f in the loop and waits for it. It must not be called by the loop.
+func (a *Agent) inLoop(f func()) {
+	finished := make(chan struct{})
+	select {
+	case a.calls <- func() { f(); close(finished) }:
+		<-finished
+	case <-a.done:
+	}
+}
+
+func (a *Agent) surveyKeeper(ctx context.Context, k *keeper, phase lease.Phase, c cluster) (restless bool) {
+	if c.cibErr == nil {
+		plan, err := a.opt.Cluster.PlanFrom(c.cib, a.node, k.conf.Resources)
+		k.learnPlan(plan, err)
+	}
+	plan, planErr := k.currentPlan()
+	k.mu.Lock()
+	if k.planErr != nil {
+		planErr = k.planErr
+	}
+	k.mu.Unlock()
+
+	s := survey{at: a.opt.Now(), status: c.status, known: c.statusErr == nil}
+	reading := lease.Reading{FreshUntil: s.at.Add(readingGood)}
+	if planErr != nil {
+		s.whyNot = append(s.whyNot, planErr.Error())
+	}
+	if mayWin(phase) {
+		s.whyNot = append(s.whyNot, c.nodeWhy...)
+		s.whyNot = append(s.whyNot, k.leaseGates(ctx, plan, c)...)
+		if planErr == nil {
+			reading.Proven = lease.Yes
+			if err := k.prove(ctx, plan); err != nil {
+				reading.Proven = lease.No
+				s.whyNot = append(s.whyNot, "the resources are not proven stopped here: "+err.Error())
+			}
+		}
+	} else {
+		reading.Running, reading.CannotRun = k.serving(plan, planErr, c)
+	}
+	s.alarms = k.ruleAlarms(plan, planErr, c)
+	s.running, reading.WhyNot = reading.Running, s.whyNot
+	k.mu.Lock()
+	k.survey = s
+	k.mu.Unlock()
+	a.inLoop(func() { k.holder.SetLeaveTimeout(k.leaveTimeout()) })
+	if phase == "" {
+		if planErr == nil || refused(planErr) {
+			k.post(lease.Found{Active: k.active(ctx, plan)})
+			k.post(reading)
+		}
+		return true
+	}
+	k.post(reading)
+	quiet := phase == lease.Held || phase == lease.Paused || phase == lease.Acquiring
+	return !quiet
+}
+
+func refused(err error) bool {
+	var r *pcmk.RefusedError
+	return errors.As(err, &r)
+}
+
+// active asks the monitors whether a guarded resource runs here now.
+func (k *keeper) active(ctx context.Context, plan pcmk.Plan) lease.Tri {
+	prims := plan.Primitives()
+	if len(prims) == 0 {
+		return lease.Unknown
+	}
+	out := lease.No
+	for _, p := range prims {
+		if p.Class == "systemd" {
+			u, err := k.a.opt.Units.Unit(ctx, p.Unit)
+			switch {
+			case err != nil:
+				out = lease.Unknown
+			case !u.Inactive():
+				return lease.Yes
+			}
+			continue
+		}
+		got, err := k.a.opt.Cluster.RunAgent(ctx, plan, p, pcmk.Monitor)
+		switch {
+		case err != nil || got.Condition == pcmk.ConditionUnknown:
+			out = lease.Unknown
+		case !p.Inactive(got.Condition):
+			return lease.Yes
+		}
+	}
+	return out
+}
+
+// nodeGates are the reasons for which this node may not hold any lease now (DESIGN 4.4.8).
+func (a *Agent) nodeGates(ctx context.Context, c cluster) (why []string) {
+	one, cancel := context.WithTimeout(ctx, toolTime)
+	defer cancel()
+	if err := a.opt.Units.Ping(one); err != nil {
+		why = append(why, fmt.Sprintf("systemd (PID 1) does not answer: %v", err))
+	}
+	if err := a.checkGuard(ctx); err != nil {
+		why = append(why, fmt.Sprintf("the guard could not run: %v", err))
+	}
+	if c.statusErr != nil {
+		return append(why, fmt.Sprintf("Pacemaker does not answer: %v", c.statusErr))
+	}
+	n, ok := c.status.Node(a.node)
+	switch {
+	case !ok:
+		why = append(why, fmt.Sprintf("the cluster does not know a node %q", a.node))
+	case n.Online != pcmk.Yes || n.Pending != pcmk.No:
+		why = append(why, "this node has not joined the cluster")
+	case n.Standby != pcmk.No || n.StandbyOnFail == pcmk.Yes:
+		why = append(why, "this node is in standby: crm node online "+a.node+", or pcs node unstandby "+a.node)
+	case n.Maintenance != pcmk.No:
+		why = append(why, "this node is in maintenance")
+	case n.Shutdown == pcmk.Yes:
+		why = append(why, "this node is shutting down")
+	}
+	if c.status.MaintenanceMode == pcmk.Yes {
+		why = append(why, "the cluster is in maintenance mode")
+	}
+	return why
+}
+
+// checkGuard runs the preflight and takes its findings into the budget of the next grant.
+func (a *Agent) checkGuard(ctx context.Context) error {
+	if err := a.writeGuardSetup(); err != nil {
+		return err
+	}
+	p, err := a.opt.Preflight(ctx)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	changed := a.preflight.Chances != p.Chances || a.preflight.Watchdog != p.Watchdog
+	a.preflight = p
+	a.mu.Unlock()
+	if !changed {
+		return nil
+	}
+	b := a.effective(a.opt.Config.Budget())
+	if v := b.Violations(); len(v) > 0 {
+		return fmt.Errorf("with the watchdog of this node the budget does not hold: %v", v[0])
+	}
+	a.inLoop(func() {
+		for _, k := range a.keepers {
+			k.holder.SetBudget(b)
+		}
+	})
+	a.bud.Store(&b)
+	if b.Hold() != a.opt.Config.Budget().Hold() {
+		a.log.WithField("hold", b.Hold().String()).Warnf("the hold follows this node's watchdog (%v, c = %d)", b.Watchdog, b.Chances)
+	}
+	return nil
+}
+
+// leaseGates are the reasons for which this node may not hold this lease now.
+func (k *keeper) leaseGates(ctx context.Context, plan pcmk.Plan, c cluster) (why []string) {
+	if c.cibErr == nil {
+		for _, s := range c.cib.CheckRules(plan.Rules(k.conf.Name)) {
+			if !s.Intact {
+				why = append(why, s.Reason+": without it Pacemaker runs "+s.Resource+
+					" on any node; leasedog constraints "+k.conf.Name+" --apply")
+			}
+		}
+	}
+	for _, p := range plan.Primitives() {
+		if p.Class == "systemd" {
+			one, cancel := context.WithTimeout(ctx, toolTime)
+			u, err := k.a.opt.Units.Unit(one, p.Unit)
+			cancel()
+			if err != nil {
+				why = append(why, fmt.Sprintf("unit %s of %s: %v", p.Unit, p.ID, err))
+			} else if u.StartsAtBoot() {
+				why = append(why, fmt.Sprintf("unit %s of %s starts at boot, before anybody holds a lease: systemctl disable %s",
+					p.Unit, p.ID, p.Unit))
+			}
+		}
+		if p.Type == "Filesystem" {
+			if line, err := mountedAtBoot(k.a.opt.Fstab, p.Params["directory"], p.Params["device"]); err != nil {
+				why = append(why, err.Error())
+			} else if line != "" {
+				why = append(why, fmt.Sprintf("%s mounts what %s guards at boot: add noauto to the line %q", k.a.opt.Fstab, p.ID, line))
+			}
+		}
+	}
+	return why
+}
+
+// mountedAtBoot returns the line of fstab(5) that mounts the folder or device without noauto.
+func mountedAtBoot(fstab, folder, device string) (string, error) {
+	f, err := os.Open(fstab)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read fstab: %w", err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		w := strings.Fields(lines.Text())
+		if len(w) < 4 || strings.HasPrefix(w[0], "#") {
+			continue
+		}
+		same := folder != "" && filepath.Clean(w[1]) == filepath.Clean(folder) || device != "" && w[0] == device
+		if same && !slices.Contains(strings.Split(w[3], ","), "noauto") {
+			return strings.Join(w, " "), nil
+		}
+	}
+	return "", lines.Err()
+}
+
+// ruleAlarms are what an administrator must mend about the rules, whoever holds.
+func (k *keeper) ruleAlarms(plan pcmk.Plan, planErr error, c cluster) (out []string) {
+	if planErr != nil || c.cibErr != nil {
+		return nil
+	}
+	for _, s := range c.cib.CheckRules(plan.Rules(k.conf.Name)) {
+		if !s.Intact {
+			out = append(out, s.Reason)
+		}
+	}
+	return out
+}
+
+// serving tells whether the guarded resources run here as they should, and if Pacemaker cannot run one here, why.
+func (k *keeper) serving(plan pcmk.Plan, planErr error, c cluster) (lease.Tri, string) {
+	if c.down {
+		return lease.No, "Pacemaker is stopped on this node"
+	}
+	if c.statusErr != nil || planErr != nil {
+		return lease.Unknown, ""
+	}
+	if n, ok := c.status.Node(k.a.node); ok && n.Standby == pcmk.Yes {
+		return lease.No, "this node is in standby"
+	}
+	running := lease.Yes
+	for _, p := range plan.Primitives() {
+		if k.servesHere(p, c.status) {
+			continue
+		}
+		running = lease.No
+		for _, h := range c.status.History {
+			spent := h.FailCount >= 1_000_000 || h.MigrationThreshold > 0 && h.FailCount >= h.MigrationThreshold
+			if h.Node == k.a.node && pcmk.BaseID(h.Resource) == p.ID && spent {
+				return lease.No, fmt.Sprintf("%s failed here %s", p.ID, times(h.FailCount))
+			}
+		}
+	}
+	return running, ""
+}
+
+func times(n int64) string {
+	if n >= 1_000_000 {
+		return "and is not tried again"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+func (k *keeper) servesHere(p pcmk.Primitive, st pcmk.Status) bool {
+	for r := range st.Primitives() {
+		if pcmk.BaseID(r.ID) != p.ID || !slices.Contains(r.Nodes, k.a.node) {
+			continue
+		}
+		want := r.Role == pcmk.RoleStarted || r.Role == pcmk.RolePromoted || r.Role == pcmk.RoleUnpromoted
+		if p.Role == pcmk.RolePromoted {
+			want = r.Role == pcmk.RolePromoted
+		}
+		return want && r.Failed != pcmk.Yes
+	}
+	return false
+}
+
+func samePlan(a, b pcmk.Plan) bool { return reflect.DeepEqual(a, b) }
