@@ -375,15 +375,20 @@ func (g *guard) record(w *watch, stage cause.Stage, until lease.Instant) {
 	g.scribe.put(w.record)
 }
 
-// end closes what a guard leaves behind; a device that cannot be stopped is left with a long timeout.
+// lastRecords bounds how long the end waits for the disk.
+const lastRecords = 500 * time.Millisecond
+
+// end comes when nothing is armed and nobody can connect. The watchdogs are put to rest first: nobody feeds them
+// while the last records are written. A device that cannot be stopped is left with a long timeout.
 func (g *guard) end() error {
-	var errs []error
-	if g.timer != nil {
-		errs = append(errs, g.timer.Delete())
-	}
+	errs := []error{g.notify.WatchdogTimeout(guardapi.RequiredWatchdogSec)}
 	if g.dog != nil {
 		errs = append(errs, g.dog.end())
 	}
+	if g.timer != nil {
+		errs = append(errs, g.timer.Delete())
+	}
+	g.scribe.close(lastRecords)
 	return errors.Join(errs...)
 }
 

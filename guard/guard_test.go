@@ -3,8 +3,10 @@ package guard
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -369,6 +371,36 @@ func TestCauseIsWrittenAhead(t *testing.T) {
 				t.Fatalf("%+v, want %s", got, c.want)
 			}
 		})
+	}
+}
+
+// The arbiter hears of a reset once, and nothing is waited for.
+func TestLastWords(t *testing.T) {
+	arbiter, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer arbiter.Close()
+	kmsg, err := os.Create(filepath.Join(t.TempDir(), "kmsg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kmsg.Close()
+	r := newRig(t, false)
+	r.last.kmsg = kmsg
+	r.handle(r.connect(), guardapi.Request{Op: guardapi.OpArm, Lease: "pg", Epoch: 7, Instance: instance(50),
+		Sent: r.clock, Until: r.clock + second, DyingTo: arbiter.LocalAddr().String(), DyingText: "node1 is dying"})
+	defer r.last.dying.Close()
+	r.clock += 2 * second
+	r.tick()
+	r.tick()
+	buf := make([]byte, 100)
+	n, err := arbiter.Read(buf)
+	if err != nil || string(buf[:n]) != "node1 is dying" || r.resets < 2 {
+		t.Fatalf("%q, %v, %d resets", buf[:n], err, r.resets)
+	}
+	if text, err := os.ReadFile(kmsg.Name()); err != nil || strings.Count(string(text), "lease pg epoch 7") != 1 {
+		t.Fatalf("%q, %v", text, err)
 	}
 }
 

@@ -89,7 +89,6 @@ func Run(opt Options) error {
 	jumps := g.watchForPauses(ctx, opt)
 	s.serve()
 	g.loop(s, feedPeriod(g.base), jumps, term)
-	g.scribe.close(time.Second)
 	return g.end()
 }
 
