@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// head keeps the first max bytes and closes full, once, when there are more. It swallows the rest, so that a program
-// which is about to be killed is not blocked on its pipe. Its lock allows reading it while a program that could
-// not be reaped still writes.
+// head keeps the first max bytes and closes full, once, when there are more. It swallows the rest, so that
+// a program which is about to be killed is not blocked on its pipe. Its lock allows reading it while a
+// program that could not be reaped still writes.
 type head struct {
 	mu   sync.Mutex
 	buf  []byte

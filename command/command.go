@@ -15,13 +15,15 @@ import (
 )
 
 const (
-	// DefaultMaxOutput limits stdout when Cmd.MaxOutput is 0. A status of a large two-node cluster is some 100 KiB.
+	// DefaultMaxOutput limits stdout when Cmd.MaxOutput is 0. A status of a large two-node cluster is some
+	// 100 KiB.
 	DefaultMaxOutput = 16 << 20
 	// StderrTail is how many last bytes of stderr are kept.
 	StderrTail = 4 << 10
 	// KillGrace is how long Run waits after SIGKILL for the program to be reaped.
 	KillGrace = time.Second
-	// PipeGrace is how long Run waits, after the program has ended, for a descendant that keeps its pipes open.
+	// PipeGrace is how long Run waits, after the program has ended, for a descendant that keeps its pipes
+	// open.
 	PipeGrace = 300 * time.Millisecond
 )
 
@@ -58,12 +60,14 @@ type Result struct {
 	Stderr string // the last StderrTail bytes
 }
 
-// Exec runs programs on this machine. The zero value is ready; it has no state and any number of goroutines may use it.
+// Exec runs programs on this machine. The zero value is ready; it has no state and any number of goroutines
+// may use it.
 type Exec struct{}
 
-// Run runs cmd and waits for its end. It returns nil only if the program exited with 0 and its whole output was read;
-// every other outcome is an *Error, except ErrNoDeadline and a Path that is not absolute. It returns at the latest
-// KillGrace + PipeGrace after the deadline of ctx. Any number of goroutines may call it.
+// Run runs cmd and waits for its end. It returns nil only if the program exited with 0 and its whole output
+// was read; every other outcome is an *Error, except ErrNoDeadline and a Path that is not absolute. It
+// returns at the latest KillGrace + PipeGrace after the deadline of ctx. Any number of goroutines may call
+// it.
 func (Exec) Run(ctx context.Context, cmd Cmd) (Result, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		return Result{}, fmt.Errorf("run %s: %w", cmd.Path, ErrNoDeadline)
@@ -114,8 +118,8 @@ func (Exec) Run(ctx context.Context, cmd Cmd) (Result, error) {
 	return res, p.outcome(cmd, out.Full(), res)
 }
 
-// process is a program that was, or is being, started. A goroutine of its own owns it: even starting can hang, since
-// the exec itself reads from storage.
+// process is a program that was, or is being, started. A goroutine of its own owns it: even starting can
+// hang, since the exec itself reads from storage.
 type process struct {
 	kill   chan struct{} // closed by Run: SIGKILL to the group
 	ended  chan struct{} // closed when the program is known to have ended (or not to have started)
@@ -148,7 +152,8 @@ func (p *process) run(c *exec.Cmd) {
 	exited := make(chan struct{})
 	go func() {
 		defer close(exited)
-		// WNOWAIT leaves the zombie in place: until Wait below its pid, which names the group, cannot be reused.
+		// WNOWAIT leaves the zombie in place: until Wait below its pid, which names the group, cannot be
+		// reused.
 		for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 		}
 	}()

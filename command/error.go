@@ -20,12 +20,13 @@ type Error struct {
 	// TimedOut: the deadline passed (or the context was cancelled) before the program ended; it was killed.
 	// What it had asked for may have happened or not.
 	TimedOut bool
-	// Unreaped: SIGKILL was sent, or the exec itself hung, and the program was not gone after KillGrace. It runs no
-	// further instruction of its own, but it is not proven gone; it is reaped in the background.
+	// Unreaped: SIGKILL was sent, or the exec itself hung, and the program was not gone after KillGrace. It
+	// runs no further instruction of its own, but it is not proven gone; it is reaped in the background.
 	Unreaped bool
 	// OutputLimit: it wrote more than Cmd.MaxOutput.
 	OutputLimit bool
-	// PipeHeld: the program exited with 0, but a descendant kept its output open; the output may be incomplete.
+	// PipeHeld: the program exited with 0, but a descendant kept its output open; the output may be
+	// incomplete.
 	PipeHeld bool
 	// NotStarted: it could not be executed (missing, not executable, no process left).
 	NotStarted bool

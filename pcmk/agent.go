@@ -13,7 +13,8 @@ import (
 	"github.com/leasedog/leasedog/command"
 )
 
-// Action is what a resource agent may be asked to do from here. There is no start and no promote: only the cluster starts.
+// Action is what a resource agent may be asked to do from here. There is no start and no promote: only the
+// cluster starts.
 type Action string
 
 const (
@@ -43,8 +44,9 @@ func (c Condition) String() string {
 	return names[0]
 }
 
-// Inactive reports whether c says that the guarded role does not run here: Stopped, or under a guarded Promoted role also
-// Running (the instance goes on unpromoted, attack 16). Everything else, unknown included, is not inactive.
+// Inactive reports whether c says that the guarded role does not run here: Stopped, or under a guarded
+// Promoted role also Running (the instance goes on unpromoted, attack 16). Everything else, unknown
+// included, is not inactive.
 func (p Primitive) Inactive(c Condition) bool {
 	return c == Stopped || p.Role == RolePromoted && c == Running
 }
@@ -63,10 +65,11 @@ func (a Answer) Done() bool { return a.Action != Monitor && a.Code == 0 }
 // ErrNoDirectRun says that a primitive is not run here: class systemd goes over D-Bus.
 var ErrNoDirectRun = errors.New("class systemd is not run through an agent")
 
-// RunAgent runs the resource agent (or init script) itself, without any Pacemaker process, with the environment that Pacemaker
-// gives it. An error means that there is no answer (not started, killed at the deadline, killed by a signal): unknown,
-// and what it was asked to do may go on in processes that left its process group. Pacemaker may run the same agent at the
-// same moment: nothing locks them against each other.
+// RunAgent runs the resource agent (or init script) itself, without any Pacemaker process, with the
+// environment that Pacemaker gives it. An error means that there is no answer (not started, killed at the
+// deadline, killed by a signal): unknown, and what it was asked to do may go on in processes that left its
+// process group. Pacemaker may run the same agent at the same moment: nothing locks them against each
+// other.
 func (c *Cluster) RunAgent(ctx context.Context, plan Plan, p Primitive, action Action) (Answer, error) {
 	fail := func(err error) (Answer, error) {
 		return Answer{Action: action}, fmt.Errorf("run %s %s of %s: %w", p.Agent, action, p.ID, err)
@@ -164,11 +167,12 @@ func sortedKeys(m map[string]string) []string {
 	return keys
 }
 
-// Force runs the agent through `crm_resource --force-stop`, `--force-demote` or `--force-check`: parameters come from the live
-// configuration, so that it follows a change made since the Plan, but it hangs with pacemaker-based, and with class
-// systemd works before 2.1 only. The id is always the primitive's: with a clone's id the check runs the agent under a wrong
-// instance name and says "not running" of a promoted resource (seen on 2.1.5). The answer counts only if the tool prints
-// the same code that it exits with: its own exit codes overlap with the agent's.
+// Force runs the agent through `crm_resource --force-stop`, `--force-demote` or `--force-check`: parameters
+// come from the live configuration, so that it follows a change made since the Plan, but it hangs with
+// pacemaker-based, and with class systemd works before 2.1 only. The id is always the primitive's: with a
+// clone's id the check runs the agent under a wrong instance name and says "not running" of a promoted
+// resource (seen on 2.1.5). The answer counts only if the tool prints the same code that it exits with: its
+// own exit codes overlap with the agent's.
 func (c *Cluster) Force(ctx context.Context, p Primitive, action Action) (Answer, error) {
 	fail := func(err error) (Answer, error) {
 		return Answer{Action: action}, fmt.Errorf("force %s of %s: %w", action, p.ID, err)
@@ -215,7 +219,8 @@ func (c *Cluster) Force(ctx context.Context, p Primitive, action Action) (Answer
 	return a, nil
 }
 
-// 2.0: "Operation monitor for p (ocf:…) returned: 'ok' (0)"; since 2.1: "Operation force-check for p (ocf:…) returned 0 (ok)".
+// 2.0: "Operation monitor for p (ocf:…) returned: 'ok' (0)"; since 2.1: "Operation force-check for p
+// (ocf:…) returned 0 (ok)".
 var forcedLine = regexp.MustCompile(`(?m)^Operation \S+ for (\S+) \(.*\) returned(?:: '.*' \((\d+)\)| (\d+) \(.*\))`)
 
 func forcedCode(out, id string) (int, bool) {

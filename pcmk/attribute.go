@@ -32,8 +32,9 @@ type Attribute struct {
 	Value string // may be "" although Present
 }
 
-// PutAttribute asks attrd to set a transient attribute of the local node. A nil error says only that attrd took the
-// request: read it back with ReadAttribute. attrd forgets its own values when it crashes: put again on every poll.
+// PutAttribute asks attrd to set a transient attribute of the local node. A nil error says only that attrd
+// took the request: read it back with ReadAttribute. attrd forgets its own values when it crashes: put
+// again on every poll.
 func (c *Cluster) PutAttribute(ctx context.Context, name, value string) error {
 	if err := checkAttribute(name, value); err != nil {
 		return fmt.Errorf("put attribute: %w", err)
@@ -44,8 +45,9 @@ func (c *Cluster) PutAttribute(ctx context.Context, name, value string) error {
 	return nil
 }
 
-// DeleteAttribute asks attrd to take a transient attribute of the local node out of the CIB. A nil error says only that
-// attrd took the request. (attrd itself keeps an empty value; the CIB, which is what rules see, loses it.)
+// DeleteAttribute asks attrd to take a transient attribute of the local node out of the CIB. A nil error
+// says only that attrd took the request. (attrd itself keeps an empty value; the CIB, which is what rules
+// see, loses it.)
 func (c *Cluster) DeleteAttribute(ctx context.Context, name string) error {
 	if err := checkAttribute(name, "0"); err != nil {
 		return fmt.Errorf("delete attribute: %w", err)
@@ -68,11 +70,12 @@ func checkAttribute(name, value string) error {
 	return nil
 }
 
-// ReadAttribute reads a transient attribute of a node from the local copy of the CIB, which is what the rules are
-// evaluated against. It reads the node's whole state section: that an attribute is Absent is said only if that section
-// was there to look into. (crm_attribute exits with 105 both when the attribute is absent and when it does not know
-// the node, on 2.0.5, 2.1.5 and 3.0.0 alike, and so cannot tell absence from ignorance.) Any error means unknown: the
-// cluster not being up, or the node not having joined, included.
+// ReadAttribute reads a transient attribute of a node from the local copy of the CIB, which is what the
+// rules are evaluated against. It reads the node's whole state section: that an attribute is Absent is said
+// only if that section was there to look into. (crm_attribute exits with 105 both when the attribute is
+// absent and when it does not know the node, on 2.0.5, 2.1.5 and 3.0.0 alike, and so cannot tell absence
+// from ignorance.) Any error means unknown: the cluster not being up, or the node not having joined,
+// included.
 func (c *Cluster) ReadAttribute(ctx context.Context, node, name string) (Attribute, error) {
 	fail := func(err error) (Attribute, error) {
 		return Attribute{}, fmt.Errorf("read attribute %s of %s: %w", name, node, err)

@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// CIB is one copy of the cluster information base: configuration and status. It is never changed after it was parsed;
-// any number of goroutines may read it.
+// CIB is one copy of the cluster information base: configuration and status. It is never changed after it
+// was parsed; any number of goroutines may read it.
 type CIB struct {
 	root *element
 }
@@ -91,9 +91,10 @@ type PendingOp struct {
 	Interval string // milliseconds; "0" for all but recurring monitors
 }
 
-// Pending lists operations in flight on node of the given primitives (all if none is given): history entries with
-// op-status -1. An empty answer alone proves nothing: what the DC has not yet sent is not recorded, nor is anything
-// where the option record-pending is off. An error is unknown; a node without a state section is one.
+// Pending lists operations in flight on node of the given primitives (all if none is given): history
+// entries with op-status -1. An empty answer alone proves nothing: what the DC has not yet sent is not
+// recorded, nor is anything where the option record-pending is off. An error is unknown; a node without a
+// state section is one.
 func (c *CIB) Pending(node string, primitives ...string) ([]PendingOp, error) {
 	var state *element
 	for s := range c.root.child("status").each("node_state") {

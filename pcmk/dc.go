@@ -38,9 +38,9 @@ type DC struct {
 	State    string // as the controller names it, such as S_IDLE
 }
 
-// DCState asks the local controller who the DC is, and that one what it does. An answer takes as long as the DC's
-// controller needs: with a hung one it ends at the deadline. An error is unknown; a nil error with Node "" says that this
-// node knows of no DC. Idle holds for the moment of the answer only.
+// DCState asks the local controller who the DC is, and that one what it does. An answer takes as long as
+// the DC's controller needs: with a hung one it ends at the deadline. An error is unknown; a nil error with
+// Node "" says that this node knows of no DC. Idle holds for the moment of the answer only.
 func (c *Cluster) DCState(ctx context.Context) (DC, error) {
 	out, err := c.tool(ctx, c.tools.Crmadmin, "-D")
 	if exitCode(err) == exitNoDC {

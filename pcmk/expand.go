@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// expander turns configuration into plain primitives: templates, several sets of attributes with scores, references,
-// and rules as far as they can be evaluated here.
+// expander turns configuration into plain primitives: templates, several sets of attributes with scores,
+// references, and rules as far as they can be evaluated here.
 type expander struct {
 	cib     *CIB
 	node    string
@@ -73,8 +73,9 @@ func (x *expander) byID(e *element) (*element, error) {
 	return found, nil
 }
 
-// params are the instance attributes that hold on this node. Of sets that apply the one with the highest score wins, among
-// equals the last one (so the primitive's own over its template's): seen alike on 2.0.5, 2.1.5 and 3.0.0.
+// params are the instance attributes that hold on this node. Of sets that apply the one with the highest
+// score wins, among equals the last one (so the primitive's own over its template's): seen alike on 2.0.5,
+// 2.1.5 and 3.0.0.
 func (x *expander) params(e *element) (map[string]string, error) {
 	sets, err := x.sets(e, "instance_attributes")
 	if err != nil {
@@ -130,8 +131,8 @@ func (x *expander) sets(e *element, kind string) ([]*element, error) {
 	return sets, nil
 }
 
-// meta are meta attributes without regard to rules: a set with a rule counts as if it applied, since they serve to
-// recognise what must be refused.
+// meta are meta attributes without regard to rules: a set with a rule counts as if it applied, since they
+// serve to recognise what must be refused.
 func (x *expander) meta(e *element) map[string]string {
 	m := make(map[string]string)
 	sets, err := x.sets(e, "meta_attributes")
@@ -242,7 +243,8 @@ func (x *expander) timeouts(e *element) (map[string]time.Duration, error) {
 	return t, nil
 }
 
-// parseInterval knows Pacemaker's forms: a number of seconds, or with ms, msec, us, usec, s, sec, m, min, h, hr.
+// parseInterval knows Pacemaker's forms: a number of seconds, or with ms, msec, us, usec, s, sec, m, min,
+// h, hr.
 func parseInterval(s string) (time.Duration, error) {
 	digits := strings.TrimLeft(strings.TrimSpace(s), "+")
 	i := 0
@@ -279,8 +281,8 @@ func parseScore(s string) (int, error) {
 	return n, nil
 }
 
-// startOrder sorts guarded resources so that what an order constraint puts first comes first; otherwise they stay as named.
-// A circle (or an order between resources of which one is not guarded) changes nothing.
+// startOrder sorts guarded resources so that what an order constraint puts first comes first; otherwise
+// they stay as named. A circle (or an order between resources of which one is not guarded) changes nothing.
 func startOrder(gs []Guarded, cib *CIB) []Guarded {
 	after := make(map[string]map[string]bool) // after[b][a]: b starts after a
 	owner := make(map[string]string)

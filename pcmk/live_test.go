@@ -102,7 +102,7 @@ func liveAttribute(ctx context.Context, t *testing.T, c *pcmk.Cluster, node stri
 	const name = "leasedog-live"
 	await := func(want pcmk.Attribute) {
 		t.Helper()
-		for {
+		for { // until ctx ends
 			a, err := c.ReadAttribute(ctx, node, name)
 			must(t, err)
 			if a == want {

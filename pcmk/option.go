@@ -27,7 +27,8 @@ func (o OptionChange) Needed() bool {
 	return a == Unknown || a != b
 }
 
-// OptionChanges lists the cluster options that a guarded two-node cluster needs, whether they are as they should be or not.
+// OptionChanges lists the cluster options that a guarded two-node cluster needs, whether they are as they
+// should be or not.
 func (c *CIB) OptionChanges() []OptionChange {
 	change := func(name, after, reason string) OptionChange {
 		return OptionChange{Name: name, Before: c.Option(name), After: after, Reason: reason}

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Plan is what it takes to stop and to check the guarded resources without asking Pacemaker: it is read while the cluster
-// is healthy and kept. It is plain data (JSON keeps it whole).
+// Plan is what it takes to stop and to check the guarded resources without asking Pacemaker: it is read
+// while the cluster is healthy and kept. It is plain data (JSON keeps it whole).
 type Plan struct {
 	Resources  []Guarded // in start order
 	FeatureSet string
@@ -78,7 +78,8 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("resource %s cannot be guarded: it %s", e.Resource, e.Reason)
 }
 
-// Plan reads the CIB and expands the resources. A *RefusedError (several joined) names each that cannot be guarded.
+// Plan reads the CIB and expands the resources. A *RefusedError (several joined) names each that cannot be
+// guarded.
 func (c *Cluster) Plan(ctx context.Context, node string, resources []string) (Plan, error) {
 	cib, err := c.CIB(ctx)
 	if err != nil {
@@ -87,8 +88,8 @@ func (c *Cluster) Plan(ctx context.Context, node string, resources []string) (Pl
 	return c.PlanFrom(cib, node, resources)
 }
 
-// PlanFrom is Plan on a CIB that was read before. node is the local node. Class "service" is resolved by looking for an
-// init script, as Pacemaker does.
+// PlanFrom is Plan on a CIB that was read before. node is the local node. Class "service" is resolved by
+// looking for an init script, as Pacemaker does.
 func (c *Cluster) PlanFrom(cib *CIB, node string, resources []string) (Plan, error) {
 	if len(resources) == 0 {
 		return Plan{}, fmt.Errorf("no resource is named")

@@ -16,8 +16,8 @@ import (
 // DefaultProc is where /proc is mounted. What is seen is this PID namespace.
 const DefaultProc = "/proc"
 
-// Daemons of Pacemaker, by the names of their executables: alike from 2.0.0 on (attrd, cib, crmd, lrmd, stonithd and
-// pengine of 1.1 live on as links to these).
+// Daemons of Pacemaker, by the names of their executables: alike from 2.0.0 on (attrd, cib, crmd, lrmd,
+// stonithd and pengine of 1.1 live on as links to these).
 const (
 	Pacemakerd = "pacemakerd"
 	Attrd      = "pacemaker-attrd"
@@ -42,9 +42,9 @@ type Process struct {
 	Start uint64 // start time in clock ticks since boot
 }
 
-// Daemons lists which of Pacemaker's daemons run here, by /proc/PID/exe. An executable that a package upgrade has replaced counts
-// too; so does a child of the executor that has not yet become the agent it was forked for. A process that cannot
-// be looked at (not root) is an error: unknown.
+// Daemons lists which of Pacemaker's daemons run here, by /proc/PID/exe. An executable that a package
+// upgrade has replaced counts too; so does a child of the executor that has not yet become the agent it was
+// forked for. A process that cannot be looked at (not root) is an error: unknown.
 func Daemons(proc string) (map[string][]Process, error) {
 	found := make(map[string][]Process)
 	err := eachProcess(proc, func(pid int, dir string) error {
@@ -69,20 +69,22 @@ func Daemons(proc string) (map[string][]Process, error) {
 type AgentProcess struct {
 	Process
 	Resource string // the primitive, without an instance number; "" for an executor's child before its exec
-	// Agent: this is the agent at work (or a subshell of it), not something that it left behind. A database inherits
-	// OCF_RESOURCE_INSTANCE from the agent that started it and keeps it for all its life, so the environment alone says nothing:
-	// what makes an agent is its path among the arguments, followed by an action.
+	// Agent: this is the agent at work (or a subshell of it), not something that it left behind. A database
+	// inherits OCF_RESOURCE_INSTANCE from the agent that started it and keeps it for all its life, so the
+	// environment alone says nothing: what makes an agent is its path among the arguments, followed by an
+	// action.
 	Agent  bool
 	Action string // of an Agent: start, promote, stop, …; "" before the exec
 	Args   []string
 }
 
-// AgentProcesses lists processes that belong to the primitives. With Agent: a resource agent (or init script) at work, whoever
-// started it; an executor that was killed leaves its agents running, and a start among them completes. Without Agent:
-// processes that have OCF_RESOURCE_INSTANCE of a primitive in their environment, normally the service itself. For an executor's
-// child between fork and exec, whose purpose cannot be known, Agent is true and Resource is empty. /proc is read
-// twice and the union given, since a process that forks during one reading may hide its child. Anything that cannot be looked at
-// is an error: unknown.
+// AgentProcesses lists processes that belong to the primitives. With Agent: a resource agent (or init
+// script) at work, whoever started it; an executor that was killed leaves its agents running, and a start
+// among them completes. Without Agent: processes that have OCF_RESOURCE_INSTANCE of a primitive in their
+// environment, normally the service itself. For an executor's child between fork and exec, whose purpose
+// cannot be known, Agent is true and Resource is empty. /proc is read twice and the union given, since a
+// process that forks during one reading may hide its child. Anything that cannot be looked at is an error:
+// unknown.
 func AgentProcesses(proc string, primitives []Primitive) ([]AgentProcess, error) {
 	seen := make(map[Process]AgentProcess)
 	for range 2 {
@@ -152,8 +154,8 @@ func agentProcess(dir string, primitives []Primitive) (AgentProcess, bool, error
 	return none, false, nil
 }
 
-// agentAction finds the agent's path among the arguments ("/bin/sh PATH start", "PATH start") and what follows it. A path
-// without an argument is an agent too: unknown what it does.
+// agentAction finds the agent's path among the arguments ("/bin/sh PATH start", "PATH start") and what
+// follows it. A path without an argument is an agent too: unknown what it does.
 func agentAction(args []string, p Primitive) string {
 	if p.Agent == "" {
 		return ""
@@ -241,8 +243,8 @@ func readStat(dir string) (stat, error) {
 	return stat{parent: parent, start: start}, nil
 }
 
-// Kill sends SIGKILL to exactly this process: nil if it was sent or the process no longer is. It does not wait for the end,
-// and a process in D state does not end: look again.
+// Kill sends SIGKILL to exactly this process: nil if it was sent or the process no longer is. It does not
+// wait for the end, and a process in D state does not end: look again.
 func Kill(proc string, p Process) error {
 	h, err := os.FindProcess(p.PID) // holds a pidfd, so that the check below and the signal mean the same process
 	if err != nil {
@@ -262,9 +264,10 @@ func Kill(proc string, p Process) error {
 	return nil
 }
 
-// KillDaemons sends SIGKILL to every process of the named daemons and returns those it was sent to. Their queues die with them,
-// what they have started lives on. pacemakerd respawns them, controld only after the node has left the cluster: this is a
-// last resort, just before a reset. Call Daemons or AgentProcesses again to see what is left.
+// KillDaemons sends SIGKILL to every process of the named daemons and returns those it was sent to. Their
+// queues die with them, what they have started lives on. pacemakerd respawns them, controld only after the
+// node has left the cluster: this is a last resort, just before a reset. Call Daemons or AgentProcesses
+// again to see what is left.
 func KillDaemons(proc string, names ...string) ([]Process, error) {
 	for _, n := range names {
 		if !isDaemon(n) {

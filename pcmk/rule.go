@@ -15,8 +15,9 @@ const MaxEpoch = 1_000_000_000_000_000
 
 var leaseName = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 
-// CheckLease says why a lease name cannot be used in attribute and constraint names; nil if it can. A name ending in
-// "-state" is refused: its attribute would be the display attribute of the lease without that ending.
+// CheckLease says why a lease name cannot be used in attribute and constraint names; nil if it can. A name
+// ending in "-state" is refused: its attribute would be the display attribute of the lease without that
+// ending.
 func CheckLease(name string) error {
 	if !leaseName.MatchString(name) {
 		return fmt.Errorf("lease name %q: use 1 to 32 of a-z, 0-9 and -", name)
@@ -34,8 +35,8 @@ func AttributeName(lease string) string { return "leasedog-" + lease }
 // StateAttributeName is the attribute for human eyes that no rule uses.
 func StateAttributeName(lease string) string { return "leasedog-" + lease + "-state" }
 
-// Rule is the location constraint that keeps a guarded resource from every node whose attribute is not an epoch. It is
-// negative, so that it fails closed: no attribute, no resource.
+// Rule is the location constraint that keeps a guarded resource from every node whose attribute is not an
+// epoch. It is negative, so that it fails closed: no attribute, no resource.
 type Rule struct {
 	Lease    string
 	Resource string // the group, clone or primitive, never a member
@@ -119,7 +120,8 @@ type RuleState struct {
 	Reason string // why it is not Intact
 }
 
-// CheckRules compares the constraints in the CIB with the rules. Only the constraint with the rule's own id counts.
+// CheckRules compares the constraints in the CIB with the rules. Only the constraint with the rule's own id
+// counts.
 func (c *CIB) CheckRules(rules []Rule) []RuleState {
 	states := make([]RuleState, 0, len(rules))
 	for _, r := range rules {
@@ -150,8 +152,8 @@ func (r Rule) owns(loc *element) bool {
 	return ours && loc.attr("rsc") == r.Resource
 }
 
-// matches accepts exactly what this package writes, and the forms that pcs and crmsh give it: expressions in any
-// order, ids of their own, a type that compares numbers.
+// matches accepts exactly what this package writes, and the forms that pcs and crmsh give it: expressions
+// in any order, ids of their own, a type that compares numbers.
 func (r Rule) matches(loc *element) error {
 	if err := onlyAttrs(loc, map[string]string{"rsc": r.Resource}, "id"); err != nil {
 		return err
@@ -197,8 +199,9 @@ func (r Rule) matches(loc *element) error {
 	return nil
 }
 
-// onlyAttrs checks that e has the wanted attributes and, but for the free ones, no other: what is not known here may
-// turn the rule off (node, resource-discovery, rsc-pattern, date and score-attribute, and whatever comes).
+// onlyAttrs checks that e has the wanted attributes and, but for the free ones, no other: what is not known
+// here may turn the rule off (node, resource-discovery, rsc-pattern, date and score-attribute, and whatever
+// comes).
 func onlyAttrs(e *element, want map[string]string, free ...string) error {
 	for k, v := range want {
 		if e.attr(k) != v {
@@ -220,7 +223,8 @@ next:
 	return nil
 }
 
-// LeaseConstraints lists the ids of all constraints that this package made for a lease, also for resources it no longer guards.
+// LeaseConstraints lists the ids of all constraints that this package made for a lease, also for resources
+// it no longer guards.
 func (c *CIB) LeaseConstraints(lease string) []string {
 	var ids []string
 	for loc := range c.root.at("configuration", "constraints").each("rsc_location") {
@@ -243,8 +247,9 @@ type Gate struct {
 	Closed bool // Pacemaker itself says that the resource is banned there
 }
 
-// EffectiveBans looks at what Pacemaker makes of the rules: for each rule and each given node whether the ban is in force.
-// On a node without the attribute it must be Closed; where it is not, Pacemaker ignores the rule.
+// EffectiveBans looks at what Pacemaker makes of the rules: for each rule and each given node whether the
+// ban is in force. On a node without the attribute it must be Closed; where it is not, Pacemaker ignores
+// the rule.
 func (st Status) EffectiveBans(rules []Rule, nodes ...string) []Gate {
 	var gates []Gate
 	for _, r := range rules {
@@ -266,8 +271,8 @@ func (st Status) EffectiveBans(rules []Rule, nodes ...string) []Gate {
 // ErrNotApplied says that Pacemaker accepted a change (exit code 0) and it is not in the CIB.
 var ErrNotApplied = errors.New("accepted, but not in the CIB afterwards")
 
-// ApplyRules creates each rule, or replaces a changed one, and reads the result back. Intact ones are left alone. version
-// decides the name of the promoted role. Each call to a tool is within ctx.
+// ApplyRules creates each rule, or replaces a changed one, and reads the result back. Intact ones are left
+// alone. version decides the name of the promoted role. Each call to a tool is within ctx.
 func (c *Cluster) ApplyRules(ctx context.Context, version string, rules []Rule) error {
 	cib, err := c.CIB(ctx)
 	if err != nil {
@@ -302,7 +307,8 @@ func (c *Cluster) ApplyRules(ctx context.Context, version string, rules []Rule) 
 	return errors.Join(errs...)
 }
 
-// RemoveRules takes away what ApplyRules made for a lease, by exact id, and reads back. It returns the ids it removed.
+// RemoveRules takes away what ApplyRules made for a lease, by exact id, and reads back. It returns the ids
+// it removed.
 func (c *Cluster) RemoveRules(ctx context.Context, lease string) ([]string, error) {
 	cib, err := c.CIB(ctx)
 	if err != nil {

@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// Status is the cluster as Pacemaker on this node believes it to be. It can be stale in both directions, and everything
-// said of a node that is offline or unclean is a guess: it is never proof that something is stopped.
+// Status is the cluster as Pacemaker on this node believes it to be. It can be stale in both directions,
+// and everything said of a node that is offline or unclean is a guess: it is never proof that something is
+// stopped.
 type Status struct {
 	DC      string // name of the designated controller, "" if none
 	Present Bool   // whether there is one
@@ -65,12 +66,14 @@ const (
 
 // Resource is a primitive or a collection of them.
 type Resource struct {
-	ID                                              string // as shown: an instance of a cloned group is "g:0"
-	Kind                                            Kind
-	Agent                                           string // ocf:heartbeat:IPaddr2, also where 2.0 prints ocf::
-	Role                                            Role   // primitives only
-	Target                                          Role   // target role if one is configured, else RoleUnknown
-	Pending                                         string // an operation in flight as crm_mon names it (Starting, Stopping, …), "" if none is shown
+	ID     string // as shown: an instance of a cloned group is "g:0"
+	Kind   Kind
+	Agent  string // ocf:heartbeat:IPaddr2, also where 2.0 prints ocf::
+	Role   Role   // primitives only
+	Target Role   // target role if one is configured, else RoleUnknown
+	// Pending is an operation in flight as crm_mon names it (Starting, …), "" if none is shown. CIB.Pending knows
+	// more.
+	Pending                                         string
 	Nodes                                           []string
 	Active, Orphaned, Blocked, Managed, Maintenance Bool
 	Failed, FailureIgnored                          Bool

@@ -38,8 +38,8 @@ func (e *MissingToolError) Error() string {
 	return fmt.Sprintf("%s is not in %s: install %s", e.Tool, strings.Join(e.Dirs, ":"), e.Package)
 }
 
-// FindTools looks every tool up in dirs (default /usr/sbin, /usr/bin). All missing ones are reported together; each is a
-// *MissingToolError.
+// FindTools looks every tool up in dirs (default /usr/sbin, /usr/bin). All missing ones are reported
+// together; each is a *MissingToolError.
 func FindTools(dirs ...string) (Tools, error) {
 	if len(dirs) == 0 {
 		dirs = []string{"/usr/sbin", "/usr/bin"}
@@ -107,8 +107,8 @@ const (
 	exitNoDC       = 114 // since 3.0
 )
 
-// IsDown reports whether err says that a Pacemaker daemon was not there to connect to (exit code 102), which is no
-// answer about the cluster's state: resources may run without daemons.
+// IsDown reports whether err says that a Pacemaker daemon was not there to connect to (exit code 102),
+// which is no answer about the cluster's state: resources may run without daemons.
 func IsDown(err error) bool { return exitCode(err) == exitDisconnect }
 
 func exitCode(err error) int {
@@ -119,8 +119,8 @@ func exitCode(err error) int {
 	return -1
 }
 
-// LocalNode is this node's name as the cluster knows it, which need not be the host's name. Ask once and keep it:
-// crm_node hangs when the controller does.
+// LocalNode is this node's name as the cluster knows it, which need not be the host's name. Ask once and
+// keep it: crm_node hangs when the controller does.
 func (c *Cluster) LocalNode(ctx context.Context) (string, error) {
 	out, err := c.tool(ctx, c.tools.CrmNode, "-n")
 	if err != nil {

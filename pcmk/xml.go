@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Limits of what is parsed, so that a broken tool cannot take the agent's memory: a CIB of two nodes with 200 resources
-// has some 20 levels and 10,000 elements.
+// Limits of what is parsed, so that a broken tool cannot take the agent's memory: a CIB of two nodes with
+// 200 resources has some 20 levels and 10,000 elements.
 const (
 	maxXMLBytes    = 16 << 20
 	maxXMLDepth    = 64
