@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -25,8 +26,10 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		RequireExplicitExec: true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"agent": startAgent, "exits": exits},
-		Condition:           func(c string) (bool, error) { return c == "root" && os.Geteuid() == 0, nil },
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"agent": startAgent, "exits": exits, "sed": replace,
+		},
+		Condition: func(c string) (bool, error) { return c == "root" && os.Geteuid() == 0, nil },
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("SOCK", e.WorkDir+"/agent.sock")
 			return captured(e.WorkDir)
@@ -64,6 +67,18 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != args[0] {
 		ts.Fatalf("%v exits with %s, want %s", args[1:], got, args[0])
 	}
+}
+
+// replace edits a file: sed FILE OLD NEW. OLD must be in it.
+func replace(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: sed FILE OLD NEW")
+	}
+	text := ts.ReadFile(args[0])
+	if !strings.Contains(text, args[1]) {
+		ts.Fatalf("%s has no %q", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(text, args[1], args[2])), 0o600))
 }
 
 // startAgent serves a status document at $SOCK until the script ends: agent STATUS.json [CODE MESSAGE]. With a code
