@@ -1,0 +1,165 @@
+package api
+
+// Proto is the version of the protocol that every request carries.
+const Proto = 1
+
+// MaxBody bounds a request and an answer to a node.
+const MaxBody = 8 << 10
+
+// Paths. {cluster}, {lease} and {node} are names as the configuration allows them.
+const (
+	PathLease    = "/v1/clusters/{cluster}/leases/{lease}/" // + a verb
+	PathReport   = "/v1/clusters/{cluster}/nodes/{node}/report"
+	PathClusters = "/v1/clusters"
+	PathCluster  = "/v1/clusters/{cluster}"
+	PathHistory  = "/v1/history"
+	PathHealthy  = "/healthz"
+	PathReady    = "/readyz"
+)
+
+// Verbs of a lease.
+const (
+	VerbAcquire    = "acquire"
+	VerbRenew      = "renew"
+	VerbRelease    = "release"
+	VerbSwitchover = "switchover"
+	VerbPause      = "pause"
+	VerbResume     = "resume"
+)
+
+// Stamp is a store's id and its generation.
+type Stamp struct {
+	StoreID    string `json:"store_id"`
+	Generation uint64 `json:"generation"`
+}
+
+// Who is the asker.
+type Who struct {
+	Proto    int    `json:"proto"`
+	Node     string `json:"node"`
+	BootID   string `json:"boot_id"`
+	Instance string `json:"instance"` // START-NONCE
+	Seq      uint64 `json:"seq"`
+	Seen     Stamp  `json:"seen"`
+}
+
+// Claim is what a node's /run says that it holds.
+type Claim struct {
+	Epoch      uint64 `json:"epoch"`
+	State      string `json:"state"` // held, leaving, paused
+	HoldNS     int64  `json:"hold_ns"`
+	PauseForNS int64  `json:"pause_for_ns,omitempty"`
+}
+
+// Terms are the node's side of the safety inequality.
+type Terms struct {
+	LossAfterNS    int64 `json:"loss_after_ns"`
+	StopBudgetNS   int64 `json:"stop_budget_ns"`
+	TimerSlackNS   int64 `json:"timer_slack_ns"`
+	WatchdogNS     int64 `json:"watchdog_ns"`
+	QuantumNS      int64 `json:"quantum_ns"`
+	Chances        int   `json:"chances"`
+	ResetLatencyNS int64 `json:"reset_latency_ns"`
+	DriftPPM       int   `json:"drift_ppm"`
+}
+
+// Acquire asks for a lease.
+type Acquire struct {
+	Who
+	Claim      *Claim `json:"claim,omitempty"`
+	SeenEpoch  uint64 `json:"seen_epoch"`
+	Terms      Terms  `json:"terms"`
+	HoldNS     int64  `json:"hold_ns"`
+	WaitNS     int64  `json:"wait_ns,omitempty"`
+	Ready      bool   `json:"ready"`
+	LastResort bool   `json:"last_resort,omitempty"`
+}
+
+// Renew restarts a hold.
+type Renew struct {
+	Who
+	Epoch uint64 `json:"epoch"`
+	Claim *Claim `json:"claim,omitempty"`
+}
+
+// Release gives a lease back.
+type Release struct {
+	Who
+	Epoch uint64 `json:"epoch"`
+}
+
+// Pause turns a held lease into a paused one; ForNS 0 is without an end.
+type Pause struct {
+	Who
+	Epoch uint64 `json:"epoch"`
+	ForNS int64  `json:"for_ns"`
+	Terms Terms  `json:"terms"`
+}
+
+// Resume ends a pause.
+type Resume struct {
+	Who
+	Epoch uint64 `json:"epoch"`
+}
+
+// Switchover asks the holder to leave for another node. Node is who passes it on; Epoch 0 means the epoch of now.
+type Switchover struct {
+	Proto int    `json:"proto"`
+	Node  string `json:"node,omitempty"`
+	Epoch uint64 `json:"epoch,omitempty"`
+	To    string `json:"to"`
+}
+
+// Waiter waits for a lease.
+type Waiter struct {
+	Node       string `json:"node"`
+	Ready      bool   `json:"ready"`
+	LastResort bool   `json:"last_resort,omitempty"`
+}
+
+// Answer answers every request of a node with status 200, whatever the verdict.
+type Answer struct {
+	Proto      int      `json:"proto"`
+	Verdict    string   `json:"verdict"`
+	Epoch      uint64   `json:"epoch"`
+	Seq        uint64   `json:"seq"`
+	HoldNS     int64    `json:"hold_ns,omitempty"`
+	Stamp      Stamp    `json:"stamp"`
+	Echo       *Stamp   `json:"echo,omitempty"`
+	Reason     string   `json:"reason,omitempty"`
+	Holder     string   `json:"holder,omitempty"`
+	FreeInNS   int64    `json:"free_in_ns,omitempty"`
+	Waiters    []Waiter `json:"waiters,omitempty"`
+	MoveTo     string   `json:"move_to,omitempty"`
+	ResumeAsk  bool     `json:"resume_ask,omitempty"`
+	Paused     bool     `json:"paused,omitempty"`
+	BarredBoot bool     `json:"barred_boot,omitempty"`
+	ElapsedNS  int64    `json:"elapsed_ns,omitempty"`
+}
+
+// Report is what a node says about itself. It grants nothing.
+type Report struct {
+	Proto        int    `json:"proto"`
+	Node         string `json:"node"`
+	BootID       string `json:"boot_id"`
+	Version      string `json:"version,omitempty"`
+	ConfigDigest string `json:"config_digest,omitempty"`
+	Cause        string `json:"cause,omitempty"` // why its last boot ended, if it was reset
+}
+
+// Codes of an Error.
+const (
+	CodeBadRequest  = "bad_request" // 400: not understood, out of range, too large
+	CodeForbidden   = "forbidden"   // 403: this peer may not ask that
+	CodeNotFound    = "not_found"   // 404
+	CodeUnavailable = "unavailable" // 503: not now
+	CodeTooMany     = "too_many"    // 429
+	CodeInternal    = "internal"    // 500
+)
+
+// Error is the body of every answer whose status is not 200. It never shortens a lease.
+type Error struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Detail  string `json:"detail,omitempty"`
+}
