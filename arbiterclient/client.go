@@ -1,0 +1,315 @@
+package arbiterclient
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/leasedog/leasedog/arbiter/api"
+	"github.com/leasedog/leasedog/lease"
+)
+
+// Options of New.
+type Options struct {
+	URLs           []string // http://HOST:PORT, one arbiter (or one arbiter's several addresses)
+	Cluster        string
+	Node           string
+	RequestTimeout time.Duration // T: TCP_USER_TIMEOUT of every connection
+}
+
+// Client asks the arbiter. Any number of goroutines may use it.
+type Client struct {
+	opt     Options
+	targets []*target
+}
+
+// target is one address of the arbiter with connections of its own.
+type target struct {
+	base string
+	http *http.Client
+
+	mu   sync.Mutex
+	last []netip.Addr // what the name resolved to when it last did
+}
+
+// maxIdle bounds the warm connections to one address: a long poll and a renewal for each of a few leases.
+const maxIdle = 8
+
+// New returns a client. It opens nothing.
+func New(opt Options) (*Client, error) {
+	if len(opt.URLs) == 0 || opt.Cluster == "" || opt.RequestTimeout <= 0 {
+		return nil, errors.New("arbiter client: no address, no cluster or no request timeout")
+	}
+	c := &Client{opt: opt}
+	for _, raw := range opt.URLs {
+		u, err := url.Parse(raw)
+		if err != nil || u.Scheme != "http" || u.Port() == "" {
+			return nil, fmt.Errorf("arbiter client: address %q: want http://HOST:PORT", raw)
+		}
+		c.targets = append(c.targets, newTarget(u, opt.RequestTimeout))
+	}
+	return c, nil
+}
+
+func newTarget(u *url.URL, timeout time.Duration) *target {
+	t := &target{base: "http://" + u.Host}
+	t.http = &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return errors.New("the arbiter never redirects: something else answers at this address")
+		},
+		Transport: &http.Transport{
+			Proxy:               nil, // the environment must not decide where a lease is asked for
+			DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return t.dial(ctx, u.Hostname(), u.Port(), timeout) },
+			MaxIdleConnsPerHost: maxIdle,
+			IdleConnTimeout:     time.Minute,
+			DisableCompression:  true,
+			ForceAttemptHTTP2:   false,
+			Protocols:           onlyHTTP1(),
+		},
+	}
+	return t
+}
+
+func onlyHTTP1() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	return p
+}
+
+// tcpUserTimeout is TCP_USER_TIMEOUT of tcp(7), which package syscall does not name: data that is not acknowledged
+// for so long ends the connection, instead of 15 minutes of retransmissions.
+const tcpUserTimeout = 0x12
+
+// dial connects to one of the addresses that the name stands for. A name that does not resolve now is dialled where
+// it last was: a dead name server must not cost a lease.
+func (t *target) dial(ctx context.Context, host, port string, timeout time.Duration) (net.Conn, error) {
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		ctlErr := raw.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(timeout.Milliseconds()))
+		})
+		return errors.Join(ctlErr, err)
+	}}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return d.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	}
+	addrs := t.addresses(ctx, host)
+	var errs []error
+	for _, a := range addrs {
+		conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(a.String(), port))
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return nil, fmt.Errorf("%s does not resolve, and never did since this agent started", host)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// addresses resolves in the background once something is known, so that a renewal never waits for a name server.
+func (t *target) addresses(ctx context.Context, host string) []netip.Addr {
+	lookup := func(ctx context.Context) []netip.Addr {
+		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		if err != nil || len(found) == 0 {
+			return nil
+		}
+		t.mu.Lock()
+		t.last = found
+		t.mu.Unlock()
+		return found
+	}
+	t.mu.Lock()
+	known := t.last
+	t.mu.Unlock()
+	if len(known) == 0 {
+		return lookup(ctx)
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), resolveTime)
+		defer cancel()
+		lookup(ctx)
+	}()
+	return known
+}
+
+// resolveTime bounds a lookup that nobody waits for.
+const resolveTime = 10 * time.Second
+
+// Ask sends one request of package lease (Acquire, Renew, Release, Pause, Resume, Switchover) about one lease and
+// returns the first usable answer of any address. ctx must have a deadline; it bounds everything. An error means
+// that nothing is known: the request may have been carried out.
+func (c *Client) Ask(ctx context.Context, name string, body any) (lease.Answer, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		return lease.Answer{}, errors.New("ask the arbiter: no deadline")
+	}
+	verb, wire, seq, err := c.encode(body)
+	if err != nil {
+		return lease.Answer{}, err
+	}
+	text, err := json.Marshal(wire)
+	if err != nil {
+		return lease.Answer{}, fmt.Errorf("ask the arbiter: %w", err)
+	}
+	path := strings.NewReplacer("{cluster}", url.PathEscape(c.opt.Cluster), "{lease}", url.PathEscape(name)).
+		Replace(api.PathLease) + verb
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		answer lease.Answer
+		err    error
+	}
+	results := make(chan result, len(c.targets))
+	for _, t := range c.targets {
+		go func() {
+			a, err := t.post(ctx, path, text, seq)
+			results <- result{a, err}
+		}()
+	}
+	var errs []error
+	for range c.targets {
+		r := <-results
+		if r.err == nil {
+			return r.answer, nil
+		}
+		errs = append(errs, r.err)
+	}
+	return lease.Answer{}, fmt.Errorf("%s: %w", verb, errors.Join(errs...))
+}
+
+// post sends one copy. After any error the connection is not used again: what is late in it belongs to nobody.
+func (t *target) post(ctx context.Context, path string, text []byte, seq uint64) (lease.Answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.base+path, bytes.NewReader(text))
+	if err != nil {
+		return lease.Answer{}, err
+	}
+	req.GetBody = nil // never sent again behind our back
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := t.http.Do(req)
+	if err != nil {
+		return lease.Answer{}, plain(t.base, err)
+	}
+	answer, err := decode(resp, seq)
+	// A body that was not read to its end closes the connection; so must every answer that was no answer.
+	_ = resp.Body.Close()
+	if err != nil {
+		t.http.CloseIdleConnections()
+		return lease.Answer{}, fmt.Errorf("%s: %w", t.base, err)
+	}
+	return answer, nil
+}
+
+// plain takes the request line out of an error of net/http.
+func plain(base string, err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: no answer in time", base)
+	}
+	return fmt.Errorf("%s: %w", base, err)
+}
+
+// decode reads an answer. Anything that is not one whole JSON answer to this request is an error.
+func decode(resp *http.Response, seq uint64) (lease.Answer, error) {
+	text, err := io.ReadAll(io.LimitReader(resp.Body, api.MaxBody+1))
+	if err != nil {
+		return lease.Answer{}, fmt.Errorf("read the answer: %w", err)
+	}
+	if len(text) > api.MaxBody {
+		return lease.Answer{}, fmt.Errorf("the answer is larger than %d bytes: this is no arbiter", api.MaxBody)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var e api.Error
+		if json.Unmarshal(text, &e) == nil && e.Message != "" {
+			return lease.Answer{}, fmt.Errorf("status %d: %s", resp.StatusCode, e.Message)
+		}
+		return lease.Answer{}, fmt.Errorf("status %d", resp.StatusCode)
+	}
+	var w api.Answer
+	dec := json.NewDecoder(bytes.NewReader(text))
+	if err := dec.Decode(&w); err != nil {
+		return lease.Answer{}, fmt.Errorf("the answer is not JSON of an arbiter: %w", err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return lease.Answer{}, errors.New("the answer has something after its end")
+	}
+	return fromWire(w, seq)
+}
+
+// fromWire checks an answer whole: one wrong field, and it is none.
+func fromWire(w api.Answer, seq uint64) (lease.Answer, error) {
+	a := lease.Answer{
+		Verdict: lease.Verdict(w.Verdict), Epoch: lease.Epoch(w.Epoch), Seq: w.Seq, Hold: time.Duration(w.HoldNS),
+		Stamp: lease.Stamp(w.Stamp), Reason: w.Reason, Holder: w.Holder, FreeIn: time.Duration(w.FreeInNS),
+		MoveTo: w.MoveTo, ResumeAsk: w.ResumeAsk, Paused: w.Paused, BarredBoot: w.BarredBoot,
+		Elapsed: time.Duration(w.ElapsedNS),
+	}
+	switch a.Verdict {
+	case lease.OK, lease.Granted, lease.Adopted, lease.Denied, lease.Lost, lease.Superseded, lease.Unsafe,
+		lease.Barred, lease.Recovery, lease.Unavailable, lease.Refused:
+	default:
+		return lease.Answer{}, fmt.Errorf("the answer has the unknown verdict %q", w.Verdict)
+	}
+	if w.Proto != api.Proto || w.Seq != seq || w.HoldNS < 0 || w.FreeInNS < 0 || w.ElapsedNS < 0 {
+		return lease.Answer{}, fmt.Errorf("the answer does not belong to this request (protocol %d, seq %d of %d)", w.Proto, w.Seq, seq)
+	}
+	if w.Echo != nil {
+		echo := lease.Stamp(*w.Echo)
+		a.Echo = &echo
+	}
+	for _, x := range w.Waiters {
+		a.Waiters = append(a.Waiters, lease.Waiter(x))
+	}
+	return a, nil
+}
+
+// encode turns a request of package lease into its form on the wire.
+func (c *Client) encode(body any) (verb string, wire any, seq uint64, err error) {
+	switch b := body.(type) {
+	case lease.Acquire:
+		return api.VerbAcquire, api.Acquire{Who: who(b.Party, b.Seq, b.Seen), Claim: claim(b.Claim), SeenEpoch: uint64(b.SeenEpoch),
+			Terms: terms(b.Terms), HoldNS: int64(b.Hold), WaitNS: int64(b.Wait), Ready: b.Ready, LastResort: b.LastResort}, b.Seq, nil
+	case lease.Renew:
+		return api.VerbRenew, api.Renew{Who: who(b.Party, b.Seq, b.Seen), Epoch: uint64(b.Epoch), Claim: claim(b.Claim)}, b.Seq, nil
+	case lease.Release:
+		return api.VerbRelease, api.Release{Who: who(b.Party, b.Seq, b.Seen), Epoch: uint64(b.Epoch)}, b.Seq, nil
+	case lease.Pause:
+		return api.VerbPause, api.Pause{Who: who(b.Party, b.Seq, b.Seen), Epoch: uint64(b.Epoch), ForNS: int64(b.For), Terms: terms(b.Terms)}, b.Seq, nil
+	case lease.Resume:
+		return api.VerbResume, api.Resume{Who: who(b.Party, b.Seq, b.Seen), Epoch: uint64(b.Epoch)}, b.Seq, nil
+	case lease.Switchover:
+		return api.VerbSwitchover, api.Switchover{Proto: api.Proto, Node: c.opt.Node, Epoch: uint64(b.Epoch), To: b.To}, 0, nil
+	}
+	return "", nil, 0, fmt.Errorf("ask the arbiter: %T is no request", body)
+}
+
+func who(p lease.Party, seq uint64, seen lease.Stamp) api.Who {
+	return api.Who{Proto: api.Proto, Node: p.Node, BootID: p.BootID, Instance: p.Instance.String(), Seq: seq, Seen: api.Stamp(seen)}
+}
+
+func claim(c *lease.Claim) *api.Claim {
+	if c == nil {
+		return nil
+	}
+	return &api.Claim{Epoch: uint64(c.Epoch), State: string(c.State), HoldNS: int64(c.Hold), PauseForNS: int64(c.PauseFor)}
+}
+
+func terms(t lease.Terms) api.Terms {
+	return api.Terms{LossAfterNS: int64(t.LossAfter), StopBudgetNS: int64(t.StopBudget), TimerSlackNS: int64(t.TimerSlack),
+		WatchdogNS: int64(t.Watchdog), QuantumNS: int64(t.Quantum), Chances: t.Chances, ResetLatencyNS: int64(t.ResetLatency),
+		DriftPPM: t.DriftPPM}
+}
