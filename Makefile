@@ -14,7 +14,7 @@ docdir     = $(DESTDIR)$(PREFIX)/share/doc/leasedog
 # Works without git and without tags.
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
-BINARIES = leasedog leasedog-arbiter
+BINARIES = $(notdir $(wildcard cmd/*))
 
 .PHONY: help build unit install uninstall
 

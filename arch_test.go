@@ -2,10 +2,12 @@
 package leasedog_test
 
 import (
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -344,4 +346,45 @@ func isConstantValue(v *ast.ValueSpec) bool {
 		}
 	}
 	return len(v.Values) > 0
+}
+
+// What is packaged is what "make install" lists: a unit that is not in the list is never installed.
+func TestInstallList(t *testing.T) {
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(makefile), "define FILES\n")
+	list, _, ok := strings.Cut(list, "endef")
+	if !ok {
+		t.Fatal("the Makefile has no list of files")
+	}
+	listed := map[string]bool{}
+	for _, line := range strings.Split(strings.TrimSpace(list), "\n") {
+		fields := strings.Fields(line)
+		if len(fields) != 3 {
+			t.Fatalf("%q is not FOLDER MODE FILE", line)
+		}
+		listed[fields[2]] = true
+		if strings.HasPrefix(fields[2], "bin/") {
+			continue
+		}
+		if _, err := os.Stat("cmd/leasedog-arbiter"); err != nil && strings.Contains(fields[2], "leasedog-arbiter") {
+			continue // its program is not here yet either
+		}
+		if _, err := os.Stat(fields[2]); err != nil {
+			t.Errorf("the Makefile lists a file that is missing: %v", err)
+		}
+	}
+	for _, dir := range []string{"packaging/systemd", "packaging/tmpfiles", "packaging/sysusers"} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if !listed[dir+"/"+e.Name()] {
+				t.Errorf("%s/%s is not in the Makefile's list of files", dir, e.Name())
+			}
+		}
+	}
 }
