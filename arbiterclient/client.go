@@ -69,8 +69,10 @@ func newTarget(u *url.URL, timeout time.Duration) *target {
 			return errors.New("the arbiter never redirects: something else answers at this address")
 		},
 		Transport: &http.Transport{
-			Proxy:               nil, // the environment must not decide where a lease is asked for
-			DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return t.dial(ctx, u.Hostname(), u.Port(), timeout) },
+			Proxy: nil, // the environment must not decide where a lease is asked for
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return t.dial(ctx, u.Hostname(), u.Port(), timeout)
+			},
 			MaxIdleConnsPerHost: maxIdle,
 			IdleConnTimeout:     time.Minute,
 			DisableCompression:  true,
