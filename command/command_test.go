@@ -23,7 +23,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv("COMMAND_TEST") == "ignore-term" {
 		signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 		fmt.Println(os.Getpid())
-		select {}
+		for {
+			_ = syscall.Pause()
+		}
 	}
 	goleak.VerifyTestMain(m)
 }
