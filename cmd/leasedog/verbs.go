@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,20 +21,24 @@ func confirm(cmd *cobra.Command, yes bool, what string) error {
 	if yes {
 		return nil
 	}
+	nobody := &exitError{code: exitUsage, err: fmt.Errorf("%s: not confirmed, and there is no terminal to ask", what),
+		hint: "add --yes to go on without asking, or --dry-run to see what would be done"}
 	if !isTerminal(cmd.InOrStdin()) {
-		return &exitError{code: exitUsage, err: fmt.Errorf("%s: not confirmed, and there is no terminal to ask", what),
-			hint: "add --yes to go on without asking, or --dry-run to see what would be done"}
+		return nobody
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s\nContinue? [y/N] ", what)
-	answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // an error leaves an answer that is not yes
+	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	if err != nil && answer == "" {
+		return nobody
+	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
 		return nil
 	}
-	return &exitError{code: exitFailure, err: fmt.Errorf("not confirmed, nothing was done")}
+	return &exitError{code: exitFailure, err: errors.New("not confirmed, nothing was done")}
 }
 
-// isTerminal also takes /dev/null for one; its answer is empty, which is a no.
+// isTerminal also takes /dev/null for one, which answers with the end of the file.
 func isTerminal(r io.Reader) bool {
 	f, ok := r.(*os.File)
 	if !ok {
