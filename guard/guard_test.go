@@ -184,6 +184,45 @@ func TestNowayoutStays(t *testing.T) {
 	}
 }
 
+// From the sysfs attribute to the Deadman that does not end; an attribute that is missing counts as nowayout.
+func TestNowayoutIsTakenFromSysfs(t *testing.T) {
+	for text, stays := range map[string]bool{"1": true, "0": false, "": true} {
+		root := t.TempDir()
+		dir := filepath.Join(root, "sys/class/watchdog/watchdog0")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if text != "" {
+			if err := os.WriteFile(dir+"/nowayout", []byte(text+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dev := &fakeDevice{options: unix.WDIOF_SETTIMEOUT | unix.WDIOF_MAGICCLOSE, smallest: 1}
+		none := func() error { return nil }
+		opt := Options{Root: root, SetupPath: root + "/guard.json", SocketPath: root + "/s", StateDir: root, Logf: t.Logf,
+			OpenDevice: func(string) (Device, error) { return dev, nil },
+			Reset:      func(string) { t.Error("reset") }, process: processHooks{lockMemory: none, realTime: none}}
+		setup := guardapi.Setup{Mode: guardapi.ModeRequired, Device: "auto", Watchdog: 5 * time.Second, TimerSlack: time.Second}
+		if err := guardapi.WriteSetup(opt.SetupPath, setup); err != nil {
+			t.Fatal(err)
+		}
+		g, s, err := start(opt, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		later := g.now().Add(time.Hour)
+		g.now = func() lease.Instant { return later }
+		g.step(lease.DeadmanTick{})
+		if status := g.status(); g.closeDue == stays || status.NoWayOut != stays || status.Watchdog != 5*time.Second {
+			t.Fatalf("nowayout %q: ends by itself %v, %+v", text, g.closeDue, status)
+		}
+		s.close(nil)
+		if err := g.end(); err != nil || (dev.end == "disarmed") == stays {
+			t.Fatalf("nowayout %q: %v, device %+v", text, err, dev)
+		}
+	}
+}
+
 func TestDisarmedDeviceIsStopped(t *testing.T) {
 	r := newRig(t, false)
 	if err := r.end(); err != nil || r.dog.end != "disarmed" {
