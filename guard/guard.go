@@ -37,7 +37,7 @@ type guard struct {
 	clients map[*client]struct{}
 	closer  func() // stops listening and drops everybody
 
-	everArmed bool
+	everArmed bool // an arm was at least tried
 	said      bool // the last words
 	feedError bool
 	noTimer   error // why the kill timer does not stand
@@ -151,6 +151,7 @@ func (g *guard) handle(c *client, req guardapi.Request) guardapi.Reply {
 		return g.reply(guardapi.Reply{OK: true})
 	}
 	g.takeAgentsPlace(c)
+	g.everArmed = g.everArmed || req.Op == guardapi.OpArm
 	if req.Op == guardapi.OpArm && g.unusable != "" {
 		return g.reply(guardapi.Reply{Code: guardapi.CodeRefused, Message: g.unusable})
 	}
@@ -171,7 +172,6 @@ func (g *guard) decide(req guardapi.Request, event lease.DeadmanEvent) guardapi.
 		return guardapi.Reply{Code: guardapi.CodeNoTimer, Message: g.noTimer.Error(), Until: answer.At}
 	}
 	if req.Op == guardapi.OpArm {
-		g.everArmed = true
 		g.openWatch(req)
 		g.prepareLastWords(req)
 	}

@@ -88,8 +88,24 @@ func Run(opt Options) error {
 	defer cancel()
 	jumps := g.watchForPauses(ctx, opt)
 	s.serve()
-	g.loop(s, feedPeriod(g.base), jumps, term)
+	if err := g.loopSafely(s, jumps, term); err != nil {
+		return err
+	}
 	return g.end()
+}
+
+// loopSafely lets a panic end the process, which resets the node, only when something may be armed.
+func (g *guard) loopSafely(s *server, jumps <-chan boottime.Jump, term <-chan os.Signal) (err error) {
+	defer func() {
+		if g.everArmed {
+			return // not recovered
+		}
+		if p := recover(); p != nil {
+			err = fmt.Errorf("run the guard: panic before the first arm: %v", p)
+		}
+	}()
+	g.loop(s, feedPeriod(g.base), jumps, term)
+	return nil
 }
 
 // startSafely turns a panic into an error: it would end the process with an exit code that resets a node which

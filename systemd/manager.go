@@ -233,7 +233,10 @@ func (m *Manager) JobType(ctx context.Context, name string) (string, error) {
 	return "", nil
 }
 
-// Processes lists the processes in the unit's control group.
+// noSuchUnit is how PID 1 says that a unit is not in its memory. It forgets none whose control group has a process.
+const noSuchUnit = "org.freedesktop.systemd1.NoSuchUnit"
+
+// Processes lists the processes in the unit's control group: none, if the unit is not loaded.
 func (m *Manager) Processes(ctx context.Context, name string) ([]int, error) {
 	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
@@ -245,6 +248,10 @@ func (m *Manager) Processes(ctx context.Context, name string) ([]int, error) {
 	call := m.raw.Object(manager, managerObject).
 		CallWithContext(ctx, "org.freedesktop.systemd1.Manager.GetUnitProcesses", 0, name)
 	if err := call.Store(&list); err != nil {
+		var answer dbus.Error
+		if errors.As(err, &answer) && answer.Name == noSuchUnit {
+			return nil, nil
+		}
 		return nil, fmt.Errorf("list processes of %s: %w", name, err)
 	}
 	pids := make([]int, 0, len(list))
