@@ -32,7 +32,8 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("guard refused (%s): %s", e.Reply.Code, e.Reply.Message)
 }
 
-// Client speaks to the guard over one connection, which it makes when needed and again after any error. Any number
+// Client speaks to the guard over one connection, which it makes when needed, again after any error, and keeps only
+// while something is armed. Any number
 // of goroutines may call it; calls are served one after the other. An error means unknown: the request may have
 // been carried out.
 type Client struct {
@@ -108,6 +109,9 @@ func (c *Client) call(ctx context.Context, req Request) (Reply, error) {
 	}
 	if err != nil {
 		return Reply{}, fmt.Errorf("guard %s: %w", req.Op, err)
+	}
+	if len(reply.Status.Armed) == 0 {
+		_ = c.drop() // a guard with nothing armed ends when nobody is connected: do not keep it
 	}
 	if !reply.OK {
 		return reply, &RefusedError{Reply: reply}

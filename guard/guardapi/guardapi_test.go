@@ -121,7 +121,7 @@ func TestOnlyAnAcknowledgementIsOne(t *testing.T) {
 
 // The guard closes idle connections; the next call must not fail for that.
 func TestReconnectsOnce(t *testing.T) {
-	c := serve(t, `{"ok":true}`, ``, `{"ok":true,"until":5}`)
+	c := serve(t, `{"ok":true,"status":{"armed":[{"lease":"pg"}]}}`, ``, `{"ok":true,"until":5}`)
 	if _, err := c.Status(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -135,5 +135,16 @@ func TestShows(t *testing.T) {
 	s := Status{Armed: []Armed{{Lease: "pg", Epoch: 7}}}
 	if !s.Shows("pg", 7) || s.Shows("pg", 8) || s.Shows("x", 7) {
 		t.Fatal("an agent adopts what is not armed")
+	}
+}
+
+// A guard ends only when nobody is connected; an agent that asks now and then must not keep it alive.
+func TestLetsAnUnarmedGuardEnd(t *testing.T) {
+	c := serve(t, `{"ok":true,"status":{"armed":[{"lease":"pg"}]}}`, `{"ok":true}`)
+	if _, err := c.Status(t.Context()); err != nil || c.conn == nil {
+		t.Fatalf("the connection to an armed guard is not kept: %v", err)
+	}
+	if _, err := c.Disarm(t.Context(), "pg", 7, lease.Instance{Start: 1}); err != nil || c.conn != nil {
+		t.Fatalf("the connection to an unarmed guard is kept: %v", err)
 	}
 }
