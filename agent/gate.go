@@ -27,6 +27,7 @@ type gate struct {
 	tool sync.Mutex // held while a tool of this lease runs
 
 	mu      sync.Mutex
+	begun   bool // set was called: nothing is asserted before, since a lease may be about to be adopted
 	want    lease.Epoch
 	turn    uint64 // counts changes of want
 	settled bool   // since the gate closed: the DC was seen idle once, so nothing ordered before can still arrive
@@ -53,6 +54,8 @@ func newGate(name, node string, c Cluster, down func() (bool, error), every time
 // killed.
 func (g *gate) set(want lease.Epoch) {
 	g.mu.Lock()
+	first, want0 := !g.begun, g.want
+	g.begun = true
 	if g.want != want {
 		g.want, g.settled, g.severed = want, false, false
 		g.turn++
@@ -60,8 +63,11 @@ func (g *gate) set(want lease.Epoch) {
 			g.cancel()
 		}
 	}
+	changed := first || g.want != want0
 	g.mu.Unlock()
-	g.poke()
+	if changed {
+		g.poke()
+	}
 }
 
 func (g *gate) poke() {
@@ -114,6 +120,13 @@ func (g *gate) work(ctx context.Context) {
 			return
 		case <-timer.C:
 		case <-g.wake:
+		}
+		g.mu.Lock()
+		begun := g.begun
+		g.mu.Unlock()
+		if !begun {
+			timer.Reset(g.every)
+			continue
 		}
 		wait := g.every
 		if err := g.assert(ctx); err != nil {
