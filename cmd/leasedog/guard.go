@@ -17,7 +17,7 @@ import (
 // configuration file: the agent has written what the guard must know to /run/leasedog/guard.json.
 func newGuardCommand() *cobra.Command {
 	var preflight, asJSON bool
-	opt := guard.Options{}
+	opt := guard.Options{Version: version}
 	cmd := &cobra.Command{
 		Use:           "guard",
 		Short:         "the dead man's switch (started by systemd)",
