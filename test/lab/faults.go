@@ -1,0 +1,256 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// faultScenarios are the rows in which a process or a host fails, most of them on an isolated holder.
+func faultScenarios() []Scenario {
+	lan := lanConfig()
+	withService := lan
+	withService.Systemd = true
+	fast := Config{Stack: StackLeasedog, Profile: "fast", Token: 500 * time.Millisecond}
+	bound := takeoverBound(lan)
+	frozen := func(names ...string) func(context.Context, *Run) error {
+		return func(ctx context.Context, r *Run) error { return playFrozen(ctx, r, names...) }
+	}
+	hanging := func(what string) func(context.Context, *Run) error {
+		return func(ctx context.Context, r *Run) error { return playHangingStop(ctx, r, what) }
+	}
+	return []Scenario{
+		{Name: "stop-hangs", InTest: true, Config: lan, Bound: bound, Run: hanging(StopHang),
+			About: "the isolated holder's stop hangs: the guard resets it, it comes back as standby"},
+		{Name: "pacemaker-frozen", InTest: true, Config: lan, Bound: bound, Run: frozen("pacemaker"),
+			About: "the isolated holder's Pacemaker is frozen, every daemon of it"},
+		{Name: "agent-frozen", InTest: true, Config: lan, Bound: bound, Run: frozen("agent"),
+			About: "the isolated holder's agent is frozen"},
+		{Name: "guard-frozen", InTest: true, Config: lan, Bound: bound, Run: frozen("guard"),
+			About: "the isolated holder's guard is frozen"},
+		{Name: "agent-and-guard-frozen", InTest: true, Config: lan, Bound: bound, Run: frozen("agent", "guard"),
+			About: "the isolated holder's agent and guard are frozen"},
+		{Name: "guard-killed", Config: lan, Bound: bound, Run: playGuardKilled,
+			About: "kill -9 of the guard while it is armed: the node is reset"},
+		{Name: "holder-crash", InTest: true, Config: lan, Bound: bound, Run: playCrash,
+			About: "the holder loses power: the peer takes over"},
+		{Name: "guard-missing", Config: lan, Bound: 90 * time.Second, Run: playGuardMissing,
+			About: "the standby cannot start its guard: it gets no lease, is not reset, and says why"},
+		{Name: "watchdog-missing", Config: lan, Bound: 90 * time.Second, Run: playWatchdogMissing,
+			About: "the standby is to have a kernel watchdog and has none: no lease, no reset, and it says why"},
+		{Name: "realtime-forbidden", Config: lan, Bound: 90 * time.Second, Run: playRealtimeForbidden,
+			About: "the standby's guard may not run in real time: it says so, and no node is reset for it"},
+		{Name: "service-stop-hangs", InTest: true, Config: withService, Bound: takeoverBound(withService) + 2*time.Second,
+			Run: hanging(SlowHang), About: "the same with a member of class systemd whose stop hangs"},
+		{Name: "holder-crash-fast", Config: fast, Bound: takeoverBound(fast), Run: playCrash,
+			About: "the holder loses power, profile fast, token 500"},
+	}
+}
+
+// expectGuardReset fails unless the holder was reset, by a layer that the cause record names.
+func (r *Run) expectGuardReset(ctx context.Context) {
+	ends := r.Ends(r.Holder)
+	if len(ends) == 0 || ends[0].What != WasReset {
+		r.Fail("%s was not reset (%v)", r.Holder, ends)
+		return
+	}
+	if len(ends) > 1 {
+		r.Fail("%s was reset more than once: %v", r.Holder, ends)
+	}
+	cause, err := r.Cause(r.Holder)
+	if err != nil || cause == "" {
+		r.Fail("%s was reset and left no cause record (%v)", r.Holder, err)
+		return
+	}
+	r.Event("%s was reset %.2f s after the fault; cause record: %s", r.Holder, ends[0].At.Sub(r.At).Seconds(), cause)
+}
+
+// awaitBoot waits until a host that ended is back in the cluster's sight.
+func (r *Run) awaitBoot(ctx context.Context, host string) error {
+	return waitFor(ctx, host+" to boot", 60*time.Second, func() error {
+		_, err := r.Leader(host)
+		return err
+	})
+}
+
+func playHangingStop(ctx context.Context, r *Run, what string) error {
+	if err := r.Steer(r.Holder, what, ""); err != nil {
+		return err
+	}
+	if err := r.Phase(ctx); err != nil {
+		return err
+	}
+	if err := r.CutOff(ctx, r.Holder); err != nil {
+		return err
+	}
+	r.expectTakeover(ctx)
+	if err := r.awaitBoot(ctx, r.Holder); err != nil {
+		return err
+	}
+	r.expectGuardReset(ctx)
+	if err := r.Heal(ctx); err != nil {
+		return err
+	}
+	r.Event("links healed")
+	return r.awaitStandby(ctx, r.Holder)
+}
+
+// awaitStandby waits until a node that was reset is back as standby, and the peer still runs the group.
+func (r *Run) awaitStandby(ctx context.Context, node string) error {
+	if err := waitFor(ctx, node+" to come back as standby", joinLimit, func() error {
+		if err := r.together(ctx); err != nil {
+			return err
+		}
+		return r.leaseSettled(ctx, Peer(node))
+	}); err != nil {
+		r.Fail("%v", err)
+		return nil
+	}
+	r.Event("%s is back as standby", node)
+	return nil
+}
+
+func playFrozen(ctx context.Context, r *Run, names ...string) error {
+	if err := r.Phase(ctx); err != nil {
+		return err
+	}
+	// First one, then the other, in a random order: an agent that is frozen first leaves a guard that must count on.
+	cut := func() error { return r.CutOff(ctx, r.Holder) }
+	freeze := func() error {
+		return r.Fault("freeze "+strings.Join(names, ", ")+" on "+r.Holder,
+			func() error { return r.Freeze(r.Holder, names...) })
+	}
+	steps := []func() error{cut, freeze}
+	first := r.Random.IntN(2)
+	for _, step := range []func() error{steps[first], steps[1-first]} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	r.expectTakeover(ctx)
+	// The freeze goes on for a while after the takeover: what thaws must not run anything.
+	if err := pause(ctx, 5*time.Second); err != nil {
+		return err
+	}
+	if err := r.Thaw(); err != nil {
+		return err
+	}
+	r.Event("thawed")
+	return pause(ctx, 5*time.Second)
+}
+
+func playGuardKilled(ctx context.Context, r *Run) error {
+	if err := r.Phase(ctx); err != nil {
+		return err
+	}
+	if err := r.Fault("kill -9 the guard", func() error { return r.Kill(r.Holder, "guard") }); err != nil {
+		return err
+	}
+	r.expectTakeover(ctx)
+	ends := r.Ends(r.Holder)
+	if len(ends) == 0 || ends[0].What != WasReset {
+		r.Fail("%s was not reset", r.Holder)
+	}
+	return nil
+}
+
+func playCrash(ctx context.Context, r *Run) error {
+	if err := r.Phase(ctx); err != nil {
+		return err
+	}
+	if err := r.Fault(r.Holder+" loses power", func() error { return r.Crash(ctx, r.Holder) }); err != nil {
+		return err
+	}
+	r.expectTakeover(ctx)
+	return nil
+}
+
+// dropIn overrides settings of a unit until the node's next boot or undo.
+func (c *Cluster) dropIn(ctx context.Context, node, unit, settings string) (undo func() error, err error) {
+	dir := "/run/systemd/system/" + unit + ".d"
+	script := fmt.Sprintf("mkdir -p %s && cat > %s/lab.conf && systemctl daemon-reload", dir, dir)
+	if _, err := c.ExecInput(ctx, node, settings, "/bin/sh", "-c", script); err != nil {
+		return nil, err
+	}
+	return func() error {
+		_, err := c.Exec(ctx, node, "/bin/sh", "-c", "rm -rf "+dir+" && systemctl daemon-reload")
+		return err
+	}, nil
+}
+
+// playUnfit takes the holder away and expects that the standby, which is unfit, neither runs the group nor is reset,
+// and says why; made fit again, it takes over.
+func playUnfit(ctx context.Context, r *Run, undo func() error) error {
+	if err := pause(ctx, 3*time.Second); err != nil {
+		return err
+	}
+	if err := r.StayDown(r.Holder, true); err != nil {
+		return err
+	}
+	if err := r.Fault(r.Holder+" loses power", func() error { return r.Crash(ctx, r.Holder) }); err != nil {
+		return err
+	}
+	if err := pause(ctx, takeoverBound(r.Config)+3*time.Second); err != nil {
+		return err
+	}
+	if runs, err := r.Runs(); err != nil || len(runs) > 0 {
+		r.Fail("%v run the group, and the standby is unfit (%v)", runs, err)
+	}
+	if ends := r.Ends(r.Standby()); len(ends) > 0 {
+		r.Fail("the unfit standby ended: %v", ends)
+	}
+	state, _, reason, err := r.leaseState(ctx, r.Standby())
+	if err != nil || reason == "" || state == "held" {
+		r.Fail("the unfit standby's status: lease %s, reason %q (%v)", state, reason, err)
+	}
+	r.Event("%s says: %s", r.Standby(), reason)
+	if err := undo(); err != nil {
+		return err
+	}
+	r.Event("%s is fit again", r.Standby())
+	r.Takeover(ctx, r.Standby(), 40*time.Second)
+	return nil
+}
+
+func playGuardMissing(ctx context.Context, r *Run) error {
+	undo, err := r.dropIn(ctx, r.Standby(), guardUnit,
+		"[Service]\nExecCondition=\nExecStart=\nExecStart=/usr/sbin/no-such-guard guard\n")
+	if err != nil {
+		return err
+	}
+	return playUnfit(ctx, r, undo)
+}
+
+func playWatchdogMissing(ctx context.Context, r *Run) error {
+	const file = "/etc/leasedog/leasedog.toml"
+	set := func(from, to string) error {
+		_, err := r.Exec(ctx, r.Standby(), "/bin/sh", "-c", fmt.Sprintf(
+			`sed -i 's/mode = "%s"/mode = "%s"/' %s && systemctl restart %s`, from, to, file, agentUnit))
+		return err
+	}
+	if err := set("systemd", "required"); err != nil {
+		return err
+	}
+	err := playUnfit(ctx, r, func() error { return set("required", "systemd") })
+	return err
+}
+
+func playRealtimeForbidden(ctx context.Context, r *Run) error {
+	undo, err := r.dropIn(ctx, r.Standby(), guardUnit, "[Service]\nCapabilityBoundingSet=~CAP_SYS_NICE\nLimitRTPRIO=0\n")
+	if err != nil {
+		return err
+	}
+	if err := r.Fault(r.Holder+" loses power", func() error { return r.Crash(ctx, r.Holder) }); err != nil {
+		return err
+	}
+	r.expectTakeover(ctx)
+	if ends := r.Ends(r.Standby()); len(ends) > 0 {
+		r.Fail("the standby ended: %v", ends)
+	}
+	_, status, err := r.Status(ctx, r.Standby())
+	if err != nil || !strings.Contains(status, "SCHED_RR") {
+		r.Fail("the status of %s does not say that real time is forbidden (%v)", r.Standby(), err)
+	}
+	return undo()
+}
