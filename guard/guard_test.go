@@ -434,6 +434,24 @@ func TestExitVersusArm(t *testing.T) {
 	}
 }
 
+func TestSocketOfALivingGuardIsNotTaken(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	frozen, err := listen(path) // nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen(path); err == nil {
+		t.Fatal("a second guard took the socket")
+	}
+	frozen.listener.SetUnlinkOnClose(false) // as after a SIGKILL
+	frozen.listener.Close()
+	again, err := listen(path)
+	if err != nil {
+		t.Fatalf("a dead guard's socket is in the way: %v", err)
+	}
+	again.listener.Close()
+}
+
 func TestFailedStartResetsNothing(t *testing.T) {
 	dir := t.TempDir()
 	opt := Options{SetupPath: dir + "/guard.json", SocketPath: dir + "/guard.sock", StateDir: dir, Root: dir, Logf: t.Logf,

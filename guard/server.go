@@ -55,7 +55,14 @@ type request struct {
 	reply chan guardapi.Reply
 }
 
+// listen never takes the socket from a guard that lives: one that is frozen still has its backlog, and may be armed.
 func listen(path string) (*server, error) {
+	if other, err := net.DialTimeout("unixpacket", path, answerLimit); err == nil {
+		other.Close()
+		return nil, fmt.Errorf("listen on %s: another guard does", path)
+	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ECONNREFUSED) {
+		return nil, fmt.Errorf("listen on %s: who listens there cannot be told: %w", path, err)
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
