@@ -16,7 +16,11 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 BINARIES = $(notdir $(wildcard cmd/*))
 
-.PHONY: help build unit install uninstall
+# Runs of each row of "make lab", and the seed of everything random in it.
+N    ?= 1
+SEED ?=
+
+.PHONY: help build unit check install uninstall lab-build demo test lab
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,9 +31,26 @@ build: ## build the programs into bin/
 		CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/$$b ./cmd/$$b || exit 1; \
 	done
 
-unit: ## go vet and the unit tests
-	$(GO) vet ./...
+unit: ## the unit tests; they need no root
 	$(GO) test ./...
+
+check: ## gofmt, go vet, staticcheck
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "gofmt would change: $$bad"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool -modfile=tools.mod staticcheck ./...
+
+lab-build: build
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/lab ./test/lab/cmd/lab
+	@bin/lab deps
+
+demo: lab-build ## boot a real pair and an arbiter, and watch a split being survived (root)
+	bin/lab demo
+
+test: check unit lab-build ## everything that a change must pass, the short lab matrix included (root)
+	bin/lab run all --short
+
+lab: lab-build ## every scenario of the lab, N runs each: make lab N=3 (root)
+	bin/lab run all -n $(N) $(if $(SEED),--seed $(SEED))
 
 # The one list of files: FOLDER MODE FILE. Packages and the lab install from it too.
 define FILES
