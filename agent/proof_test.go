@@ -232,7 +232,7 @@ func TestProve(t *testing.T) {
 	}
 }
 
-var errDown = errors.New("Pacemaker is down")
+var errDown = errors.New("no daemon answers")
 
 // An idle DC counts once since the gate closed, and no longer when it was opened in between.
 func TestProve_IdleOnceSinceTheGateClosed(t *testing.T) {

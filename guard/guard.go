@@ -381,7 +381,7 @@ const lastRecords = 500 * time.Millisecond
 // end comes when nothing is armed and nobody can connect. The watchdogs are put to rest first: nobody feeds them
 // while the last records are written. A device that cannot be stopped is left with a long timeout.
 func (g *guard) end() error {
-	errs := []error{g.notify.WatchdogTimeout(guardapi.RequiredWatchdogSec)}
+	errs := []error{g.notify.WatchdogTimeout(guardapi.RequiredWatchdog)}
 	if g.dog != nil {
 		errs = append(errs, g.dog.end())
 	}

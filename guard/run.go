@@ -211,7 +211,7 @@ func (g *guard) startWatchdog(opt Options, setup guardapi.Setup) error {
 
 // feedPeriod is P_feed: three feeds within every watchdog's timeout.
 func feedPeriod(s guardapi.Status) time.Duration {
-	period := min(maxFeedPeriod, guardapi.RequiredWatchdogSec/3)
+	period := min(maxFeedPeriod, guardapi.RequiredWatchdog/3)
 	if s.Watchdog > 0 {
 		period = min(period, s.Watchdog/3)
 	}

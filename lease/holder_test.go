@@ -82,7 +82,7 @@ func (r *rig) carryOut(a Action) {
 		back = Disarmed{Epoch: a.Epoch, Err: errText}
 	case OpenGate:
 		r.gate = a.Epoch
-		back = GateOpened{Epoch: a.Epoch}
+		back = GateOpened(a)
 	case CloseGate:
 		r.gate = 0
 	case Stop:

@@ -56,7 +56,7 @@ func newConstraintsCommand(o *options) *cobra.Command {
 			}
 			switch {
 			case c.remove:
-				return c.runRemove(ctx, cmd)
+				return c.runRemove(cmd)
 			case c.apply:
 				return c.runApply(ctx, cmd)
 			}

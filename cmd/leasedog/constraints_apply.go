@@ -100,7 +100,7 @@ func (c *constraints) write(ctx context.Context) error {
 	return nil
 }
 
-func (c *constraints) runRemove(ctx context.Context, cmd *cobra.Command) error {
+func (c *constraints) runRemove(cmd *cobra.Command) error {
 	var ids []string
 	for _, l := range c.leases {
 		ids = append(ids, c.cib.LeaseConstraints(l.Name)...)

@@ -25,11 +25,11 @@ type Setup struct {
 	TimerSlack time.Duration `json:"timer_slack"` // J
 }
 
-// SystemdWatchdog is WatchdogSec, and W, in mode systemd. RequiredWatchdogSec is what the unit file says: there
+// SystemdWatchdog is WatchdogSec, and W, in mode systemd. RequiredWatchdog is what the unit file says: there
 // the device carries the bound, and a long daemon-reload must not cost a reset.
 const (
 	SystemdWatchdog     = time.Second
-	RequiredWatchdogSec = 10 * time.Second
+	RequiredWatchdog = 10 * time.Second
 )
 
 // Validate reports everything that makes s unusable.
