@@ -384,9 +384,6 @@ func (a *Agent) effective(b lease.Budget) lease.Budget {
 	if p.Watchdog > b.Watchdog {
 		b = b.WithWatchdog(p.Watchdog)
 	}
-	if p.Chances == 2 {
-		b = b.WithoutKillTimer()
-	}
 	return b
 }
 

@@ -242,6 +242,10 @@ func (a *Agent) checkGuard(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if p.Chances != 1 {
+		return fmt.Errorf("it has no kill timer or no real-time priority here, so that a frozen guard could feed once "+
+			"too late: %s", strings.Join(p.Warnings, "; "))
+	}
 	a.mu.Lock()
 	changed := a.preflight.Chances != p.Chances || a.preflight.Watchdog != p.Watchdog
 	a.preflight = p
