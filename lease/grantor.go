@@ -162,7 +162,7 @@ func (g *Grantor) Step(now Instant, ev GrantorEvent) []GrantorAction {
 // then was given to Step. Never: only when something happens.
 func (g *Grantor) Next() Instant {
 	next := Never
-	if g.broken && g.inflight == nil {
+	if g.mustProbe() {
 		next = Earlier(next, g.retryAt)
 	}
 	for _, l := range g.leases {
@@ -198,9 +198,15 @@ func (g *Grantor) settle(now Instant) {
 // mayWrite reports whether a write may be tried: not while the disk is known to be bad.
 func (g *Grantor) mayWrite(now Instant) bool { return !g.broken || now >= g.retryAt }
 
+// mustProbe reports whether the store is to be tried again without being asked. Not before a recovery that has to
+// begin: that is what must be written then.
+func (g *Grantor) mustProbe() bool {
+	return g.broken && g.inflight == nil && g.cluster.Stamp.StoreID != "" && !g.suspect
+}
+
 // probe writes everything again after a write error: what the failed write left on disk is not known.
 func (g *Grantor) probe() {
-	if g.broken && g.inflight == nil && g.cluster.Stamp.StoreID != "" {
+	if g.mustProbe() {
 		g.write(g.cluster, grantOp{kind: opCluster}, Transition{})
 	}
 }

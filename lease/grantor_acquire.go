@@ -386,7 +386,7 @@ func (g *Grantor) adopt(now Instant, l *grantLease, r Request, a Acquire) {
 	case c.Epoch < rec.Epoch || (c.Epoch == rec.Epoch && rec.State == RecordFree):
 		g.reply(r.ID, g.lost(l, a.Seq))
 	case !rec.Holder.SameBoot(a.Party):
-		g.refuse(r, "another boot holds this epoch")
+		g.refuse(r, "another node or boot holds this epoch")
 	case a.Instance.Older(rec.Holder.Instance):
 		g.reply(r.ID, Answer{Verdict: Superseded, Seq: a.Seq, Epoch: rec.Epoch, Reason: "a newer agent adopted this lease"})
 	case rec.Holder == a.Party && a.Seq < l.lastSeq:

@@ -22,7 +22,7 @@ func (g *Grantor) operatorFree(now Instant, ev OperatorFree) {
 		g.reply(ev.ID, Answer{Verdict: Refused, Reason: "nobody holds this lease"})
 	case l.rec.Holder.Node != ev.Node:
 		g.reply(ev.ID, Answer{Verdict: Refused, Reason: fmt.Sprintf("its holder is %s, not %s", l.rec.Holder.Node, ev.Node)})
-	case l.writing || !g.canAdd() || !g.mayWrite(now):
+	case g.suspect || l.writing || !g.canAdd() || !g.mayWrite(now):
 		g.reply(ev.ID, Answer{Verdict: Unavailable, Reason: "the store cannot be written now: try again"})
 	default:
 		rec := l.rec
@@ -79,7 +79,7 @@ func (g *Grantor) operatorUnbar(now Instant, ev OperatorUnbar) {
 	switch {
 	case n == nil || n.rec.BarredBoot == "":
 		g.reply(ev.ID, Answer{Verdict: Refused, Reason: "this node is not barred"})
-	case !g.canAdd() || !g.mayWrite(now):
+	case g.suspect || !g.canAdd() || !g.mayWrite(now):
 		g.reply(ev.ID, Answer{Verdict: Unavailable, Reason: "the store cannot be written now: try again"})
 	default:
 		rec := n.record()

@@ -68,13 +68,12 @@ func (g *Grantor) enterRecovery(now Instant, r Request) {
 	}
 	seen, c := seenOf(r.Body), g.cluster
 	missing := c.Stamp.StoreID == ""
-	if missing || g.suspect || seen.StoreID == c.Stamp.StoreID {
-		if !missing {
-			c.Former = addFormer(c.Former, c.Stamp)
-		}
-		c.Stamp.StoreID = g.opt.NewStoreID()
+	if !missing {
+		c.Former = addFormer(c.Former, c.Stamp)
 	}
-	if seen.StoreID != "" && seen.StoreID != c.Stamp.StoreID {
+	// Always a new id: the old one may be on a node's list of dead ids, or in use by another arbiter.
+	c.Stamp.StoreID = g.opt.NewStoreID()
+	if seen.StoreID != "" {
 		c.Former = addFormer(c.Former, seen)
 	}
 	if seen.Generation <= g.lastGen+MaxLead {
@@ -135,19 +134,31 @@ func (g *Grantor) inRecovery(now Instant, r Request, behind bool) bool {
 		return false
 	}
 	node := partyOf(r.Body).Node
-	if g.cluster.Fresh && !knowsAnything(r) || own {
+	if own { // also of a new cluster: a request that has seen nothing may be an old copy
 		g.freshNodes[node] = true
-	}
-	if !own && !(g.cluster.Fresh && seen == (Stamp{})) {
+	} else {
 		g.reply(r.ID, g.recoveryAnswer(r, "the record is being rebuilt"))
 		return false
 	}
 	for _, c := range claimsOf(r) {
+		if !tellsAll(r.Body) {
+			break
+		}
 		if l := g.leases[c.lease]; l != nil && !slices.Contains(l.reported, node) {
 			l.reported = append(l.reported, node)
 		}
 	}
 	return g.answerInRecovery(now, r)
+}
+
+// tellsAll reports whether a message says all that its node knows of the lease: what it holds, or the highest epoch
+// that it has seen. A release, a pause or a resume names an epoch that may be an old one.
+func tellsAll(body any) bool {
+	switch body.(type) {
+	case Acquire, Renew, Report:
+		return true
+	}
+	return false
 }
 
 // answerInRecovery: the holder that was taken back goes on as ever; what cannot be decided is answered Recovery.
@@ -281,20 +292,15 @@ func (g *Grantor) claimEnd(now Instant, c Claim) Instant {
 	return now.Add(hold)
 }
 
-// recoveryWait is until when new grants wait at least: the longest hold that may exist. 0: no longer.
-func (g *Grantor) recoveryWait() Instant {
-	if g.cluster.Fresh && len(g.freshNodes) >= 2 {
-		return 0
-	}
-	return g.recoveryFrom.Add(g.opt.MaxHold)
-}
+// recoveryWait is until when new grants wait at least: the longest hold that may exist.
+func (g *Grantor) recoveryWait() Instant { return g.recoveryFrom.Add(g.opt.MaxHold) }
 
 // recoveryReason says what a recovery waits for.
 func (g *Grantor) recoveryReason(now Instant, l *grantLease) string {
 	wait := left(now, g.recoveryWait()).Round(time.Second)
 	if g.cluster.Fresh {
-		return fmt.Sprintf("this arbiter does not know the cluster: it waits for its second node, or %v, or "+
-			"leasedog-arbiter recover %s", wait, g.opt.Cluster)
+		return fmt.Sprintf("this arbiter does not know the cluster: if it is new, start its second node or run "+
+			"leasedog-arbiter recover %s", g.opt.Cluster)
 	}
 	return fmt.Sprintf("recovery: new grants wait %v and for reports of both nodes (heard: %v), or for "+
 		"leasedog-arbiter recover %s", wait, l.reported, g.opt.Cluster)
@@ -302,13 +308,18 @@ func (g *Grantor) recoveryReason(now Instant, l *grantLease) string {
 
 // endRecovery ends a recovery when nothing unknown can hold any more.
 func (g *Grantor) endRecovery(now Instant) {
-	if !g.cluster.Recovery || g.inflight != nil || g.suspect || now < g.recoveryWait() {
+	if !g.cluster.Recovery || g.inflight != nil || g.suspect {
 		return
 	}
 	if g.cluster.Fresh {
-		if len(g.freshNodes) > 0 {
-			g.finishRecovery("new cluster", nil)
+		// Both nodes have seen nothing, ever: there is nothing to wait for. One node alone proves nothing, since
+		// the other may hold, or be paused, by a store that was lost.
+		if len(g.freshNodes) >= 2 {
+			g.finishRecovery("new cluster: both nodes have seen nothing", nil)
 		}
+		return
+	}
+	if now < g.recoveryWait() {
 		return
 	}
 	for _, l := range g.sorted() {
@@ -323,14 +334,14 @@ func (g *Grantor) endRecovery(now Instant) {
 
 func (g *Grantor) nextOfRecovery() Instant {
 	next := Never
-	if g.broken || g.cluster.Fresh && len(g.freshNodes) == 0 {
+	if g.broken || g.cluster.Fresh {
 		return next
 	}
 	all := true
 	for _, l := range g.leases {
 		all = all && len(l.reported) >= 2
 	}
-	if !g.cluster.Fresh && (!all || len(g.leases) == 0) {
+	if !all || len(g.leases) == 0 {
 		return next
 	}
 	next = g.recoveryWait()

@@ -20,7 +20,7 @@ func (g *Grantor) speaks(l *grantLease, r Request, p Party, epoch Epoch) bool {
 	case epoch > rec.Epoch:
 		g.unavailable(r, fmt.Sprintf("epoch %d is not known here", epoch))
 	case !rec.Holder.SameBoot(p):
-		g.refuse(r, "another boot holds this epoch")
+		g.refuse(r, "another node or boot holds this epoch")
 	case p.Instance.Older(rec.Holder.Instance):
 		g.reply(r.ID, Answer{Verdict: Superseded, Seq: seq, Epoch: rec.Epoch, Reason: "a newer agent adopted this lease"})
 	case rec.Holder != p:
@@ -245,7 +245,11 @@ func (g *Grantor) decide(now Instant) {
 		if l.writing || l.rec.State == RecordFree {
 			continue
 		}
-		if !l.expired && l.holdEnd != 0 && now >= l.holdEnd && !(l.lapseAt != 0 && !l.lapsed) {
+		unused := l.lapseAt != 0 && !l.lapsed
+		if unused && l.holdEnd != 0 && now >= l.holdEnd {
+			l.holdEnd = 0 // what an earlier epoch of this boot left is over
+		}
+		if !l.expired && l.holdEnd != 0 && now >= l.holdEnd {
 			l.expired, l.freeSince = true, now
 			g.note(NoteWarn, l, l.rec.Holder.Node, "expired: the hold of %s ran out", l.rec.Holder.Node)
 		}

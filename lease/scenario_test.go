@@ -95,3 +95,9 @@ func parseScenario(t *testing.T, src string) []scenarioCase {
 	end()
 	return out
 }
+
+// scenarioT is what a world needs of a test: testing.T and rapid.T have it.
+type scenarioT interface {
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
