@@ -1,0 +1,70 @@
+package api
+
+import "time"
+
+// Paths of the local control socket, which only root and the arbiter's own user may open. They answer with Answer.
+const (
+	PathRecover = "/v1/clusters/{cluster}/recover"
+	PathFree    = "/v1/clusters/{cluster}/leases/{lease}/free"
+)
+
+// Free gives away a lease whose holder is off.
+type Free struct {
+	HolderIsOff string `json:"holder_is_off"` // the node; it must be the holder
+}
+
+// Transition is a line of the history. At is wall clock time, for humans.
+type Transition struct {
+	At      time.Time `json:"at"`
+	Cluster string    `json:"cluster"`
+	Lease   string    `json:"lease,omitempty"`
+	Epoch   uint64    `json:"epoch,omitempty"`
+	Node    string    `json:"node,omitempty"`
+	What    string    `json:"what"`
+	Cause   string    `json:"cause,omitempty"`
+}
+
+// Status is the answer of PathClusters and PathCluster.
+type Status struct {
+	Proto    int             `json:"proto"`
+	Insecure bool            `json:"insecure"`
+	Clusters []ClusterStatus `json:"clusters"`
+}
+
+// ClusterStatus is one cluster.
+type ClusterStatus struct {
+	Cluster    string        `json:"cluster"`
+	Stamp      Stamp         `json:"stamp"`
+	Recovery   string        `json:"recovery,omitempty"` // what a recovery waits for
+	WriteError bool          `json:"write_error,omitempty"`
+	Leases     []LeaseStatus `json:"leases"`
+	Nodes      []NodeStatus  `json:"nodes"`
+}
+
+// LeaseStatus is one lease.
+type LeaseStatus struct {
+	Lease    string   `json:"lease"`
+	State    string   `json:"state"` // free, granted, held, paused, quarantine, expired, lapsed
+	Epoch    uint64   `json:"epoch"`
+	Holder   string   `json:"holder,omitempty"`
+	HoldNS   int64    `json:"hold_ns,omitempty"`
+	EndsInNS int64    `json:"ends_in_ns,omitempty"`
+	Waiters  []Waiter `json:"waiters,omitempty"`
+	MoveTo   string   `json:"move_to,omitempty"`
+}
+
+// NodeStatus is one node as the arbiter heard it.
+type NodeStatus struct {
+	Node       string  `json:"node"`
+	BootID     string  `json:"boot_id,omitempty"`
+	HeardAgoNS int64   `json:"heard_ago_ns"` // -1: not since the arbiter started
+	Barred     bool    `json:"barred,omitempty"`
+	Twins      bool    `json:"twins,omitempty"`
+	Report     *Report `json:"report,omitempty"`
+}
+
+// History is the answer of PathHistory?cluster=NAME, newest first.
+type History struct {
+	Proto       int          `json:"proto"`
+	Transitions []Transition `json:"transitions"`
+}

@@ -1,0 +1,220 @@
+package arbiter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/leasedog/leasedog/arbiter/api"
+	"github.com/leasedog/leasedog/boottime"
+	"github.com/leasedog/leasedog/lease"
+)
+
+// Fields of the log.
+const (
+	keyCluster = "cluster"
+	keyLease   = "lease"
+	keyEpoch   = "epoch"
+	keyNode    = "node"
+)
+
+// Limits. Each guards memory or descriptors; none is reached by nodes that behave.
+const (
+	maxClusters    = 4096
+	maxConnections = 16384
+	headerTime     = 5 * time.Second
+	readTime       = 10 * time.Second
+	answerTime     = lease.MaxWait + 10*time.Second // a long poll, and a slow disk
+	idleTime       = 2 * time.Minute
+	maxHeader      = 8 << 10
+	retryWrite     = time.Second
+	stopTime       = 2 * time.Second
+)
+
+var errStopping = errors.New("the arbiter is stopping")
+
+// Store keeps records. Write calls done exactly once, when the change is synced or has failed, unless the store is
+// closed meanwhile.
+type Store interface {
+	Load() (map[string]lease.Snapshot, error)
+	Write(cluster string, change lease.Change, done func(error))
+	History(cluster string, limit int) ([]api.Transition, error)
+}
+
+// Options of New. All are required.
+type Options struct {
+	Store             Store
+	Log               *logrus.Logger
+	Insecure          bool           // plain HTTP; nothing else is known yet
+	AllowInsecureFrom []netip.Prefix // who may speak
+	MinHold           time.Duration
+	MaxHold           time.Duration
+	MaxPause          time.Duration
+	Grace             time.Duration // added to the hold of a pause
+	DriftPPM          int
+	NewStoreID        func() string // an id that was never used before
+}
+
+// Server is the arbiter. Its handlers may be called by any number of goroutines.
+type Server struct {
+	opt   Options
+	names names
+	next  atomic.Uint64
+
+	ctx  context.Context
+	stop context.CancelFunc
+	wait sync.WaitGroup
+
+	mu       sync.Mutex
+	clusters map[string]*cluster
+	ready    atomic.Bool
+}
+
+// New loads the store and starts a goroutine for each cluster in it. Close ends them.
+func New(opt Options) (*Server, error) {
+	if opt.Store == nil || opt.Log == nil || opt.NewStoreID == nil || !opt.Insecure || len(opt.AllowInsecureFrom) == 0 ||
+		opt.MinHold <= 0 || opt.MaxHold < opt.MinHold || opt.MaxPause <= 0 {
+		return nil, errors.New("start arbiter: an option is missing")
+	}
+	all, err := opt.Store.Load()
+	if err != nil {
+		return nil, fmt.Errorf("start arbiter: %w", err)
+	}
+	s := &Server{opt: opt, names: newNames(), clusters: map[string]*cluster{}}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	for name, snap := range all {
+		s.start(name, snap)
+	}
+	s.ready.Store(true)
+	return s, nil
+}
+
+// start begins to serve a cluster. The caller holds mu, or nobody else knows s.
+func (s *Server) start(name string, snap lease.Snapshot) *cluster {
+	g := lease.NewGrantor(lease.GrantorOptions{
+		Cluster: name, MinHold: s.opt.MinHold, MaxHold: s.opt.MaxHold, MaxPause: s.opt.MaxPause, Grace: s.opt.Grace,
+		DriftPPM: s.opt.DriftPPM, RetryWrite: retryWrite, NewStoreID: s.opt.NewStoreID,
+	}, snap, boottime.Now())
+	c := newCluster(name, g, s.opt.Store, s.opt.Log)
+	s.clusters[name] = c
+	s.wait.Go(func() { c.run(s.ctx) })
+	return c
+}
+
+// cluster returns a cluster; one that is not known is begun when create is set, within the limit.
+func (s *Server) cluster(name string, create bool) *cluster {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.clusters[name]
+	if c == nil && create && len(s.clusters) < maxClusters && s.ctx.Err() == nil {
+		c = s.start(name, lease.Snapshot{})
+	}
+	return c
+}
+
+// Close ends every cluster's goroutine and waits for them. What is answered after it is an error.
+func (s *Server) Close() {
+	s.ready.Store(false)
+	s.mu.Lock()
+	s.stop()
+	s.mu.Unlock()
+	s.wait.Wait()
+}
+
+// Serve answers nodes at l until ctx ends. It owns l.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	return serve(ctx, limit(l, maxConnections), s.Handler())
+}
+
+// ServeControl answers the local control socket at l until ctx ends. It owns l.
+func (s *Server) ServeControl(ctx context.Context, l net.Listener) error {
+	return serve(ctx, limit(l, 16), s.ControlHandler())
+}
+
+func serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: answerTime + readTime,
+		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, Protocols: protocols, ErrorLog: nil}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(l) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	if srv.Shutdown(stop) != nil {
+		_ = srv.Close() // polls that still wait: their nodes ask again
+	}
+	<-ended
+	return nil
+}
+
+// limited is a listener with a bound on open connections.
+type limited struct {
+	net.Listener
+	slots chan struct{}
+}
+
+func limit(l net.Listener, n int) net.Listener { return &limited{l, make(chan struct{}, n)} }
+
+func (l *limited) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case l.slots <- struct{}{}:
+		return &limitedConn{Conn: c, free: sync.OnceFunc(func() { <-l.slots })}, nil
+	default:
+		_ = c.Close() // better than to let it wait: its node tries again, or another address
+		return l.Accept()
+	}
+}
+
+type limitedConn struct {
+	net.Conn
+	free func()
+}
+
+func (c *limitedConn) Close() error {
+	defer c.free()
+	return c.Conn.Close()
+}
+
+// identity is what a peer may speak for.
+type identity struct {
+	any bool // plain HTTP: whatever it claims
+}
+
+// identify says who the peer of a request is. With TLS its certificate will say it; now the network does.
+func (s *Server) identify(r *http.Request) (identity, error) {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return identity{}, fmt.Errorf("identify peer: %w", err)
+	}
+	ip := addr.Addr().Unmap().WithZone("")
+	for _, p := range s.opt.AllowInsecureFrom {
+		if p.Contains(ip) {
+			return identity{any: true}, nil
+		}
+	}
+	return identity{}, fmt.Errorf("%s is in no network of allow_insecure_from", ip)
+}
+
+func (i identity) maySpeakFor(cluster, node string) bool { return i.any && cluster != "" && node != "" }
+
+func (s *Server) id() lease.RequestID { return lease.RequestID(s.next.Add(1)) }
+
+func valid(r *regexp.Regexp, s string) bool { return r.MatchString(s) }
