@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"github.com/leasedog/leasedog/arbiter"
+	"github.com/leasedog/leasedog/arbiter/store/bolt"
+	"github.com/leasedog/leasedog/config"
+)
+
+// grace is G of a pause: what the arbiter adds to the hold that the node's numbers need.
+const grace = time.Second
+
+func newServeCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use: "serve", Short: "serve leases until told to stop", Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			return serve(ctx, o.configPath)
+		},
+	}
+}
+
+func newLog() *logrus.Logger {
+	log := logrus.New()
+	log.SetOutput(os.Stderr)
+	// Under journald every line has its time already.
+	log.SetFormatter(&logrus.TextFormatter{DisableColors: true, DisableTimestamp: os.Getenv("JOURNAL_STREAM") != "", FullTimestamp: true})
+	return log
+}
+
+func serve(ctx context.Context, configPath string) error {
+	cfg, err := config.LoadArbiter(configPath)
+	if err != nil {
+		return err
+	}
+	log := newLog()
+	machine, err := machineID()
+	if err != nil {
+		return err
+	}
+	store, err := bolt.Open(bolt.Options{Path: cfg.Store, MachineID: machine, History: cfg.History, Wall: time.Now})
+	if err != nil {
+		if errors.Is(err, bolt.ErrInUse) {
+			return &exitError{code: exitUnavailable, err: err, hint: "is another leasedog-arbiter running? \"systemctl status leasedog-arbiter\""}
+		}
+		return err
+	}
+	defer store.Close()
+	if aside := store.Aside(); aside != "" {
+		log.WithField("path", aside).Error("the store could not be read and was moved aside: every cluster goes through recovery")
+	}
+	if store.Suspect() {
+		log.Error("the store was made on another machine: every cluster in it goes through recovery")
+	}
+	srv, err := arbiter.New(arbiter.Options{
+		Store: store, Log: log, Insecure: cfg.Insecure, AllowInsecureFrom: cfg.AllowInsecureFrom, MinHold: cfg.MinHold,
+		MaxHold: cfg.MaxHold, MaxPause: cfg.MaxPause, Grace: grace, DriftPPM: cfg.DriftPPM, NewStoreID: newStoreID,
+	})
+	if err != nil {
+		return err
+	}
+	defer srv.Close()
+	nodes, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	control, err := listenControl(cfg.Control)
+	if err != nil {
+		_ = nodes.Close()
+		return err
+	}
+	log.WithField("address", nodes.Addr().String()).Info("serving leases (insecure: plain HTTP)")
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		log.WithError(err).Warn("systemd was not told that the arbiter is ready")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 2)
+	go func() { ended <- srv.Serve(ctx, nodes) }()
+	go func() { ended <- srv.ServeControl(ctx, control) }()
+	first := <-ended // one ends: both end
+	cancel()
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	return errors.Join(first, <-ended)
+}
+
+// listenControl opens the local socket, which only root and this user may use. A socket that somebody answers on is
+// never taken away.
+func listenControl(path string) (net.Listener, error) {
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("listen on %s: somebody serves it already", path)
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", path, err)
+		}
+	}
+	old := syscall.Umask(0o177)
+	l, err := net.Listen("unix", path)
+	syscall.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return l, nil
+}
+
+// machineID names this machine (machine-id(5)): a store that comes to another one is suspect.
+func machineID() (string, error) {
+	text, err := os.ReadFile("/etc/machine-id")
+	if err != nil {
+		return "", fmt.Errorf("read machine id: %w", err)
+	}
+	id := strings.TrimSpace(string(text))
+	if len(id) != 32 {
+		return "", &exitError{code: exitFailure, err: fmt.Errorf("read machine id: /etc/machine-id has no id"),
+			hint: "systemd-machine-id-setup makes one"}
+	}
+	return id, nil
+}
+
+// newStoreID is random: two arbiters never make the same one.
+func newStoreID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/leasedog/leasedog/arbiter/api"
+	"github.com/leasedog/leasedog/config"
+)
+
+// controlTime bounds a question to the running arbiter.
+const controlTime = 20 * time.Second
+
+// maxStatus bounds what the running arbiter may answer.
+const maxStatus = 64 << 20
+
+// control asks the running arbiter over its local socket.
+func control(ctx context.Context, configPath, method, path string, body, out any) error {
+	cfg, err := config.LoadArbiter(configPath)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, controlTime)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", cfg.Control)
+		}}}
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://arbiter"+path, bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return &exitError{code: exitUnavailable, err: fmt.Errorf("ask the arbiter at %s: %w", cfg.Control, err),
+			hint: "is it running, and are you root? \"systemctl status leasedog-arbiter\""}
+	}
+	defer resp.Body.Close()
+	text, err = io.ReadAll(io.LimitReader(resp.Body, maxStatus))
+	if err != nil {
+		return fmt.Errorf("ask the arbiter: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var e api.Error
+		if json.Unmarshal(text, &e) != nil || e.Message == "" {
+			e.Message = resp.Status
+		}
+		return fmt.Errorf("the arbiter says: %s", e.Message)
+	}
+	return json.Unmarshal(text, out)
+}
+
+func newStatusCommand(o *options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "status", Short: "show every cluster, lease and node", Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.output != "text" && o.output != "json" {
+				return usageError("-o %q: must be text or json", o.output)
+			}
+			var s api.Status
+			if err := control(cmd.Context(), o.configPath, http.MethodGet, api.PathClusters, nil, &s); err != nil {
+				return err
+			}
+			if o.output == "json" {
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetIndent("", "  ")
+				return enc.Encode(s)
+			}
+			return printStatus(cmd.OutOrStdout(), s)
+		},
+	}
+	cmd.Flags().StringVarP(&o.output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+func printStatus(out io.Writer, s api.Status) error {
+	if s.Insecure {
+		fmt.Fprintln(out, "insecure: plain HTTP, whoever reaches the port from an allowed network may take the leases")
+	}
+	if len(s.Clusters) == 0 {
+		fmt.Fprintln(out, "no cluster has asked for a lease yet")
+	}
+	for _, c := range s.Clusters {
+		fmt.Fprintf(out, "cluster %s\n", c.Cluster)
+		if c.Recovery != "" {
+			fmt.Fprintf(out, "  ! %s\n", c.Recovery)
+		}
+		if c.WriteError {
+			fmt.Fprintln(out, "  ! the store cannot be written: no new grants")
+		}
+		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		for _, l := range c.Leases {
+			fmt.Fprintf(w, "  lease %s\t%s\tepoch %d\t%s\t%s\n", l.Lease, l.State, l.Epoch, l.Holder, leaseDetail(l))
+		}
+		for _, n := range c.Nodes {
+			fmt.Fprintf(w, "  node %s\t%s\n", n.Node, nodeDetail(n))
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func leaseDetail(l api.LeaseStatus) string {
+	var out []string
+	if l.EndsInNS > 0 {
+		out = append(out, fmt.Sprintf("hold ends in %v", time.Duration(l.EndsInNS).Round(100*time.Millisecond)))
+	}
+	if l.MoveTo != "" {
+		out = append(out, "is to move to "+l.MoveTo)
+	}
+	for _, w := range l.Waiters {
+		text := w.Node + " waits"
+		switch {
+		case w.LastResort:
+			text += " (stands back)"
+		case !w.Ready:
+			text += " (not ready)"
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ", ")
+}
+
+func nodeDetail(n api.NodeStatus) string {
+	text := "not heard since the arbiter started"
+	if n.HeardAgoNS >= 0 {
+		text = fmt.Sprintf("heard %v ago", time.Duration(n.HeardAgoNS).Round(100*time.Millisecond))
+	}
+	if n.Barred {
+		text += ", barred"
+	}
+	if n.Twins {
+		text += ", ! two machines speak under this name"
+	}
+	return text
+}
+
+func newRecoverCommand(o *options) *cobra.Command {
+	yes := false
+	cmd := &cobra.Command{
+		Use: "recover CLUSTER", Short: "end a recovery although not every node has reported", Args: exactly(1),
+		Long: "End a recovery although not every node has reported. You vouch that a node which has not reported holds no\n" +
+			"lease: it is off, or was never part of the cluster. A node that runs and holds would run everything twice.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !yes {
+				if err := confirm(cmd, args[0]); err != nil {
+					return err
+				}
+			}
+			var a api.Answer
+			path := strings.Replace(api.PathRecover, "{cluster}", url.PathEscape(args[0]), 1)
+			if err := control(cmd.Context(), o.configPath, http.MethodPost, path, struct{}{}, &a); err != nil {
+				return err
+			}
+			switch a.Verdict {
+			case "ok":
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "cluster %s: recovery ended\n", args[0])
+				return err
+			case "unavailable":
+				return &exitError{code: exitTryAgain, err: fmt.Errorf("recover %s: %s", args[0], a.Reason)}
+			}
+			return fmt.Errorf("recover %s: %s", args[0], a.Reason)
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}
+
+// confirm asks on a terminal, and refuses elsewhere.
+func confirm(cmd *cobra.Command, cluster string) error {
+	in, ok := cmd.InOrStdin().(*os.File)
+	if ok {
+		info, err := in.Stat()
+		ok = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	if !ok {
+		return usageError("recover asks before it acts, and this is no terminal: add --yes")
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "Every node of cluster %s that has not reported must be off, or everything may run twice.\n"+
+		"Type the cluster's name to go on: ", cluster)
+	line, err := bufio.NewReader(in).ReadString('\n')
+	if err != nil || strings.TrimSpace(line) != cluster {
+		return &exitError{code: exitFailure, err: fmt.Errorf("recover %s: not confirmed, nothing was done", cluster)}
+	}
+	return nil
+}
