@@ -55,6 +55,8 @@ type Config struct {
 	// Systemd adds a member of class systemd to the group, Promotable a promotable clone beside it.
 	Systemd    bool `json:"systemd,omitempty"`
 	Promotable bool `json:"promotable,omitempty"`
+	// Mutant is a build tag of the node's binary with a mistake compiled in. Only for controls.
+	Mutant string `json:"mutant,omitempty"`
 }
 
 // DefaultConfig is a leasedog pair as the demo shows it.
@@ -66,6 +68,9 @@ func (c Config) String() string {
 	s := fmt.Sprintf("%s, %s", c.Suite, c.Stack)
 	if c.Stack == StackLeasedog {
 		s += ", profile " + c.Profile
+		if c.Mutant != "" {
+			s += ", " + c.Mutant
+		}
 	}
 	return s + fmt.Sprintf(", token %d ms", c.Token.Milliseconds())
 }
@@ -228,7 +233,7 @@ func (c *Cluster) Up(ctx context.Context, cfg Config) error {
 	}
 	product := ""
 	if cfg.Stack == StackLeasedog {
-		if product, err = c.install(ctx); err != nil {
+		if product, err = c.install(ctx, cfg.Mutant); err != nil {
 			return err
 		}
 	}

@@ -45,6 +45,28 @@ func faultScenarios() []Scenario {
 			Run: hanging(SlowHang), About: "the same with a member of class systemd whose stop hangs"},
 		{Name: "holder-crash-fast", Config: fast, Bound: takeoverBound(fast), Run: playCrash,
 			About: "the holder loses power, profile fast, token 500"},
+		mutantControl("lab_mutant_noguard", "no-guard", "our agent without a guard"),
+		mutantControl("lab_mutant_blindguard", "blind-guard", "our guard, extending its deadline unconditionally"),
+	}
+}
+
+// mutantControl is a control with a mistake compiled into the node's binary: an isolated holder whose stop hangs.
+func mutantControl(tag, name, about string) Scenario {
+	cfg := lanConfig()
+	cfg.Mutant = tag
+	return Scenario{
+		Name: "mutant-" + name + "-hanging-stop", Control: true, Config: cfg,
+		About: about + "; the holder is isolated and its stop hangs",
+		Run: func(ctx context.Context, r *Run) error {
+			if err := r.Steer(r.Holder, StopHang, ""); err != nil {
+				return err
+			}
+			if err := r.CutOff(ctx, r.Holder); err != nil {
+				return err
+			}
+			r.Takeover(ctx, r.Standby(), 30*time.Second)
+			return pause(ctx, 5*time.Second)
+		},
 	}
 }
 
@@ -63,7 +85,11 @@ func (r *Run) expectGuardReset(ctx context.Context) {
 		r.Fail("%s was reset and left no cause record (%v)", r.Holder, err)
 		return
 	}
-	r.Event("%s was reset %.2f s after the fault; cause record: %s", r.Holder, ends[0].At.Sub(r.At).Seconds(), cause)
+	why, err := r.Why(ctx, r.Holder)
+	if err != nil || why == "" {
+		r.Fail("leasedog why on %s says %q (%v)", r.Holder, why, err)
+	}
+	r.Event("%s was reset %.2f s after the fault; it says: %s", r.Holder, ends[0].At.Sub(r.At).Seconds(), why)
 }
 
 // awaitBoot waits until a host that ended is back in the cluster's sight.
@@ -200,11 +226,11 @@ func playUnfit(ctx context.Context, r *Run, undo func() error) error {
 	if ends := r.Ends(r.Standby()); len(ends) > 0 {
 		r.Fail("the unfit standby ended: %v", ends)
 	}
-	state, _, reason, err := r.leaseState(ctx, r.Standby())
-	if err != nil || reason == "" || state == "held" {
-		r.Fail("the unfit standby's status: lease %s, reason %q (%v)", state, reason, err)
+	status, _, err := r.Status(ctx, r.Standby())
+	if err != nil || len(status.WhyNot) == 0 || status.State == "held" {
+		r.Fail("the unfit standby's status: lease %s, why not %q (%v)", status.State, status.WhyNot, err)
 	}
-	r.Event("%s says: %s", r.Standby(), reason)
+	r.Event("%s says: %s", r.Standby(), strings.Join(status.WhyNot, "; "))
 	if err := undo(); err != nil {
 		return err
 	}

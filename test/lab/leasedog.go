@@ -19,8 +19,9 @@ const (
 )
 
 // install builds leasedog and installs it into a folder that every host of the cluster has below its own disk: the same
-// list of files that the packages are made of.
-func (c *Cluster) install(ctx context.Context) (string, error) {
+// list of files that the packages are made of. A mutant, a node's binary with a mistake compiled in by its build tag,
+// goes only there.
+func (c *Cluster) install(ctx context.Context, mutant string) (string, error) {
 	dir := filepath.Join(c.Dir(), "product")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("install leasedog: %w", err)
@@ -31,74 +32,73 @@ func (c *Cluster) install(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer lock.Close()
-	if err := c.runLong(ctx, 10*time.Minute, "make", "install", "DESTDIR="+dir); err != nil {
+	if err := c.runLong(ctx, 10*time.Minute, "make", "build", "install", "DESTDIR="+dir); err != nil {
 		return "", fmt.Errorf("install leasedog: %w", err)
+	}
+	if mutant != "" {
+		if err := c.runLong(ctx, 10*time.Minute, "env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-tags", mutant,
+			"-o", filepath.Join(dir, "usr/sbin/leasedog"), "./cmd/leasedog"); err != nil {
+			return "", fmt.Errorf("build the mutant %s: %w", mutant, err)
+		}
 	}
 	return dir, nil
 }
 
 // applyConstraints puts the lease's rule and the cluster options in place with leasedog's own command.
 func (c *Cluster) applyConstraints(ctx context.Context) error {
-	_, err := c.Exec(ctx, Node1, "leasedog", "constraints", "--apply", "--cluster-options", "--yes")
+	_, err := c.Exec(ctx, Node1, "leasedog", "constraints", "all", "--apply", "--cluster-options", "--yes")
 	return err
 }
 
-// LeaseStatus is the part of "leasedog status -o json" that the lab reads.
+// LeaseStatus is what one node's agent says of one lease: the part of "leasedog status -o json" that the lab reads. It
+// is written down here once more on purpose, as a script of an administrator would have it.
 type LeaseStatus struct {
-	Leases []struct {
-		Name  string `json:"name"`
-		State string `json:"state"` // of this node: standby, acquiring, held, leaving, losing, stopped
-		Epoch uint64 `json:"epoch"`
-		// Reason says why this node does not compete, when it does not.
-		Reason string `json:"reason"`
-	} `json:"leases"`
+	Name    string   `json:"name"`
+	State   string   `json:"state"`
+	Epoch   uint64   `json:"epoch"`
+	Holder  string   `json:"holder"`
+	WhyNot  []string `json:"why_not"`
+	MarginS *float64 `json:"margin_s"`
 }
 
-// Status asks the agent of one node. An agent that is frozen or gone is an error after three seconds.
+// Status asks the agent of one node about the lab's lease and returns the whole text too. An agent that is frozen or
+// gone is an error after three seconds.
 func (c *Cluster) Status(ctx context.Context, node string) (LeaseStatus, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	out, err := c.Exec(ctx, node, "leasedog", "status", "-o", "json")
-	// status speaks through its exit code too; what it printed counts.
-	var s LeaseStatus
-	if jsonErr := json.Unmarshal([]byte(out), &s); jsonErr != nil {
-		if err == nil {
-			err = jsonErr
-		}
-		return s, out, fmt.Errorf("read leasedog's status on %s: %w", node, err)
-	}
-	return s, out, nil
-}
-
-// leaseState returns what a node's agent says of the lease: its state, its epoch and the reason that goes with it.
-func (c *Cluster) leaseState(ctx context.Context, node string) (state string, epoch uint64, reason string, err error) {
-	s, _, err := c.Status(ctx, node)
 	if err != nil {
-		return "", 0, "", err
+		return LeaseStatus{}, out, err
 	}
-	for _, l := range s.Leases {
+	var status struct {
+		Leases []LeaseStatus `json:"leases"`
+	}
+	if err := json.Unmarshal([]byte(out), &status); err != nil {
+		return LeaseStatus{}, out, fmt.Errorf("read leasedog's status on %s: %w", node, err)
+	}
+	for _, l := range status.Leases {
 		if l.Name == leaseName {
-			return l.State, l.Epoch, l.Reason, nil
+			return l, out, nil
 		}
 	}
-	return "", 0, "", fmt.Errorf("leasedog on %s knows no lease %q", node, leaseName)
+	return LeaseStatus{}, out, fmt.Errorf("leasedog on %s knows no lease %q", node, leaseName)
 }
 
 // leaseSettled is nil when the agents agree that holder holds and the other stands by.
 func (c *Cluster) leaseSettled(ctx context.Context, holder string) error {
-	state, _, reason, err := c.leaseState(ctx, holder)
+	l, _, err := c.Status(ctx, holder)
 	if err != nil {
 		return err
 	}
-	if state != "held" {
-		return fmt.Errorf("%s runs the group and its lease is %s (%s)", holder, state, reason)
+	if l.State != "held" {
+		return fmt.Errorf("%s runs the group and its lease is %s %q", holder, l.State, l.WhyNot)
 	}
-	state, _, _, err = c.leaseState(ctx, Peer(holder))
+	l, _, err = c.Status(ctx, Peer(holder))
 	if err != nil {
 		return err
 	}
-	if state != "standby" && state != "acquiring" {
-		return fmt.Errorf("%s stands by and its lease is %s", Peer(holder), state)
+	if l.State != "acquiring" { // a ready standby waits in a parked acquire
+		return fmt.Errorf("%s stands by and its lease is %s %q", Peer(holder), l.State, l.WhyNot)
 	}
 	return nil
 }
@@ -113,6 +113,12 @@ func (c *Cluster) Cause(node string) (string, error) {
 		return "", fmt.Errorf("read the cause record of %s: %w", node, err)
 	}
 	return strings.Join(strings.Fields(string(data)), " "), nil
+}
+
+// Why asks a node for the reason of its last reset, in the words of an administrator's command.
+func (c *Cluster) Why(ctx context.Context, node string) (string, error) {
+	out, err := c.Exec(ctx, node, "leasedog", "why")
+	return strings.Join(strings.Fields(out), " "), err
 }
 
 // Journal returns what the units wrote since an instant, one line an entry, of all boots.

@@ -96,13 +96,32 @@ func (c *Cluster) together(ctx context.Context) error {
 	return nil
 }
 
+// idle is nil when the pair has one coordinator and that has nothing left to do.
+func (c *Cluster) idle(ctx context.Context) error {
+	m, err := c.Membership(ctx, Node1)
+	if err != nil {
+		return err
+	}
+	if m.DC == "" {
+		return errors.New("the pair has no coordinator")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	out, err := c.Exec(ctx, m.DC, "crmadmin", "-S", m.DC)
+	if err == nil && !strings.Contains(out, "S_IDLE") {
+		err = fmt.Errorf("the coordinator is busy: %s", strings.TrimSpace(out))
+	}
+	return err
+}
+
 // configure waits for the pair to form and gives it its resources.
 func (c *Cluster) configure(ctx context.Context, cfg Config) error {
 	if err := waitFor(ctx, "the pair to form", joinLimit, func() error { return c.together(ctx) }); err != nil {
 		return err
 	}
 	// Without fencing, and with the right to run alone: this is the pair that splits its brain.
-	options := map[string]string{"stonith-enabled": "false", "no-quorum-policy": "ignore"}
+	options := map[string]string{"stonith-enabled": "false", "no-quorum-policy": "ignore",
+		"start-failure-is-fatal": "false"}
 	if err := c.setOptions(ctx, options); err != nil {
 		return err
 	}
@@ -175,6 +194,9 @@ func (c *Cluster) settled(ctx context.Context) (string, error) {
 	if err := c.together(ctx); err != nil {
 		return "", err
 	}
+	if err := c.idle(ctx); err != nil {
+		return "", err
+	}
 	s, err := c.State()
 	if err != nil {
 		return "", err
@@ -228,6 +250,10 @@ func (c *Cluster) Mend(ctx context.Context) error {
 		return fmt.Errorf("mend: %w", err)
 	}
 	if err := waitFor(ctx, "the pair to form again", joinLimit, func() error { return c.together(ctx) }); err != nil {
+		return fmt.Errorf("mend: %w", err)
+	}
+	// What still runs may fail; it is forgotten only when it is over.
+	if err := waitFor(ctx, "the pair to come to rest", settleLimit, func() error { return c.idle(ctx) }); err != nil {
 		return fmt.Errorf("mend: %w", err)
 	}
 	if _, err := c.Exec(ctx, Node1, "crm_resource", "--cleanup"); err != nil {

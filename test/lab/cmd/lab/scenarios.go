@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -38,6 +39,7 @@ type runFlags struct {
 	output      string
 	suite       string
 	keep, short bool
+	reuse       bool
 }
 
 func runCommand(o *options) *cobra.Command {
@@ -59,6 +61,7 @@ func runCommand(o *options) *cobra.Command {
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
 	cmd.Flags().StringVar(&f.suite, "suite", "bookworm", "Debian release")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "leave the last cluster up")
+	cmd.Flags().BoolVar(&f.reuse, "reuse", false, "start on the cluster that is up, with the programs it was booted with")
 	cmd.Flags().BoolVar(&f.short, "short", false, "only the rows of make test")
 	return cmd
 }
@@ -66,6 +69,11 @@ func runCommand(o *options) *cobra.Command {
 // play runs the scenarios one after the other; one that could not be played is a failed row, not the end.
 func play(cmd *cobra.Command, c *lab.Cluster, selected []lab.Scenario, f runFlags) error {
 	ctx := cmd.Context()
+	if !f.reuse { // what is up may have been booted with older programs
+		if err := c.Down(ctx); err != nil {
+			return err
+		}
+	}
 	fmt.Fprintf(os.Stderr, "%d scenarios, %d runs each, seed %d\n", len(selected), f.n, f.seed)
 	say := func(line string) { fmt.Fprintln(os.Stderr, "  "+line) }
 	results, pass := []lab.Result{}, true
@@ -85,7 +93,7 @@ func play(cmd *cobra.Command, c *lab.Cluster, selected []lab.Scenario, f runFlag
 	}
 	if !f.keep {
 		// A signal ends the plays; the cluster is taken down all the same.
-		if err := c.Down(cmd.Root().Context()); err != nil {
+		if err := c.Down(context.WithoutCancel(ctx)); err != nil {
 			fmt.Fprintln(os.Stderr, "lab:", err)
 		}
 	}
