@@ -1,0 +1,293 @@
+package arbiter
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"go.uber.org/goleak"
+
+	"github.com/leasedog/leasedog/arbiter/api"
+	"github.com/leasedog/leasedog/lease"
+)
+
+// memory is a store whose writes a test may hold or fail.
+type memory struct {
+	mu    sync.Mutex
+	snaps map[string]lease.Snapshot
+	err   error
+	held  []func()
+	hold  bool
+}
+
+func (m *memory) Load() (map[string]lease.Snapshot, error) { return m.snaps, nil }
+
+func (m *memory) History(string, int) ([]api.Transition, error) { return nil, nil }
+
+func (m *memory) Write(_ string, _ lease.Change, done func(error)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.hold {
+		m.held = append(m.held, func() { done(m.err) })
+		return
+	}
+	done(m.err)
+}
+
+func (m *memory) set(hold bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hold, m.err = hold, err
+	for _, f := range m.held {
+		f()
+	}
+	m.held = nil
+}
+
+func newTestServer(t *testing.T, networks ...string) (*Server, *memory, string) {
+	t.Helper()
+	m := &memory{snaps: map[string]lease.Snapshot{"erp": lease.NewClusterSnapshot("s1"), "web": lease.NewClusterSnapshot("s2")}}
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	var nets []netip.Prefix
+	for _, n := range append(networks, "127.0.0.0/8")[:max(1, len(networks))] {
+		nets = append(nets, netip.MustParsePrefix(n))
+	}
+	s, err := New(Options{Store: m, Log: log, Insecure: true, AllowInsecureFrom: nets, MinHold: time.Second, MaxHold: time.Minute,
+		MaxPause: time.Hour, DriftPPM: 1000, NewStoreID: func() string { return "new" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		s.Close()
+		goleak.VerifyNone(t)
+	})
+	return s, m, "http://" + l.Addr().String()
+}
+
+func who(node string, seq uint64) api.Who {
+	return api.Who{Proto: api.Proto, Node: node, BootID: "b1", Instance: lease.Instance{Start: 1, Nonce: 1}.String(), Seq: seq}
+}
+
+func acquire(node string, seq uint64) api.Acquire {
+	b, _ := lease.Profile("lan")
+	return api.Acquire{Who: who(node, seq), HoldNS: int64(b.Hold()), Ready: true, Terms: api.Terms{LossAfterNS: int64(b.LossAfter),
+		StopBudgetNS: int64(b.StopBudget), TimerSlackNS: int64(b.TimerSlack), WatchdogNS: int64(b.Watchdog), QuantumNS: int64(b.Quantum),
+		Chances: b.Chances, ResetLatencyNS: int64(b.ResetLatency), DriftPPM: b.DriftPPM}}
+}
+
+func post(url string, body any) (int, api.Answer, string) {
+	text, ok := body.(string)
+	if !ok {
+		raw, _ := json.Marshal(body)
+		text = string(raw)
+	}
+	resp, err := http.Post(url, "application/json", strings.NewReader(text))
+	if err != nil {
+		return 0, api.Answer{}, err.Error()
+	}
+	defer resp.Body.Close()
+	raw, _ := io.ReadAll(resp.Body)
+	var a api.Answer
+	_ = json.Unmarshal(raw, &a)
+	return resp.StatusCode, a, string(bytes.TrimSpace(raw))
+}
+
+const leasePath = "/v1/clusters/erp/leases/pg/"
+
+func TestAcquireRenewReleaseOverHTTP(t *testing.T) {
+	_, _, url := newTestServer(t)
+	for _, c := range []struct {
+		verb string
+		body any
+		want string
+	}{
+		{"acquire", acquire("a", 1), "granted"},
+		{"renew", api.Renew{Who: who("a", 2), Epoch: 1}, "ok"},
+		{"acquire", acquire("b", 1), "denied"},
+		{"switchover", api.Switchover{Proto: api.Proto, Node: "a", To: "b"}, "ok"},
+		{"renew", api.Renew{Who: who("b", 2), Epoch: 1}, "refused"},
+		{"pause", api.Pause{Who: who("a", 3), Epoch: 1}, "ok"},
+		{"resume", api.Resume{Who: who("a", 4), Epoch: 1}, "ok"},
+		{"release", api.Release{Who: who("a", 5), Epoch: 1}, "ok"},
+		{"renew", api.Renew{Who: who("a", 6), Epoch: 1}, "lost"},
+	} {
+		if status, a, text := post(url+leasePath+c.verb, c.body); status != 200 || a.Verdict != c.want {
+			t.Errorf("%s: %d %s, want %s", c.verb, status, text, c.want)
+		}
+	}
+}
+
+// TestLongPollIsAnsweredByTheRelease: the parked poll gets the lease with the release, not at its own end.
+func TestLongPollIsAnsweredByTheRelease(t *testing.T) {
+	s, _, url := newTestServer(t)
+	post(url+leasePath+"acquire", acquire("a", 1))
+	post(url+leasePath+"renew", api.Renew{Who: who("a", 2), Epoch: 1})
+	poll := acquire("b", 1)
+	poll.WaitNS = int64(lease.MaxWait)
+	got := make(chan api.Answer, 1)
+	go func() { _, a, _ := post(url+leasePath+"acquire", poll); got <- a }()
+	for waits := false; !waits; { // until the poll is parked
+		st, err := s.cluster("erp", false).status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		waits = len(st.Leases[0].Waiters) == 1
+	}
+	post(url+leasePath+"release", api.Release{Who: who("a", 3), Epoch: 1})
+	if a := <-got; a.Verdict != "granted" || a.Epoch != 2 {
+		t.Errorf("the poll was answered %+v", a)
+	}
+}
+
+// TestSlowDiskDelaysNoRenewal: a grant whose write hangs is not answered; renewals of its cluster and of others are.
+func TestSlowDiskDelaysNoRenewal(t *testing.T) {
+	_, m, url := newTestServer(t)
+	post(url+leasePath+"acquire", acquire("a", 1))
+	m.set(true, nil)
+	got := make(chan api.Answer, 1)
+	go func() { _, a, _ := post(url+"/v1/clusters/erp/leases/two/acquire", acquire("a", 2)); got <- a }()
+	for held := 0; held == 0; {
+		m.mu.Lock()
+		held = len(m.held)
+		m.mu.Unlock()
+	}
+	if _, a, text := post(url+leasePath+"renew", api.Renew{Who: who("a", 3), Epoch: 1}); a.Verdict != "ok" {
+		t.Errorf("a renewal during a write: %s", text)
+	}
+	select {
+	case a := <-got:
+		t.Errorf("answered before it was on disk: %+v", a)
+	default:
+	}
+	m.set(false, nil)
+	if a := <-got; a.Verdict != "granted" || a.Stamp.Generation != 3 {
+		t.Errorf("after the write: %+v", a)
+	}
+}
+
+func TestWriteErrorGrantsNothing(t *testing.T) {
+	_, m, url := newTestServer(t)
+	m.set(false, errors.New("no space left on device"))
+	if _, a, text := post(url+leasePath+"acquire", acquire("a", 1)); a.Verdict != "unavailable" || a.Stamp.Generation != 1 {
+		t.Errorf("a grant that cannot be written: %s", text)
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	_, _, url := newTestServer(t)
+	good, _ := json.Marshal(api.Renew{Who: who("a", 1), Epoch: 1})
+	change := func(old, new string) string {
+		if !strings.Contains(string(good), old) {
+			t.Fatalf("%s is not in %s", old, good)
+		}
+		return strings.Replace(string(good), old, new, 1)
+	}
+	for _, c := range []struct{ name, path, body, want string }{
+		{"too large", leasePath + "renew", `{"x":"` + strings.Repeat("y", api.MaxBody) + `"}`, "larger than 8192 bytes"},
+		{"twice", leasePath + "renew", change(`"seq":1`, `"seq":1,"seq":2`), `field "seq" stands there twice`},
+		{"twice by case", leasePath + "renew", change(`"seq":1`, `"seq":1,"SEQ":2`), `field "SEQ" stands there twice`},
+		{"wrong type", leasePath + "renew", change(`"epoch":1`, `"epoch":"1"`), "cannot unmarshal string"},
+		{"negative", leasePath + "renew", change(`"epoch":1`, `"epoch":-1`), "cannot unmarshal number"},
+		{"no epoch", leasePath + "renew", change(`"epoch":1`, `"epoch":0`), "epoch must be above 0"},
+		{"two values", leasePath + "renew", string(good) + "{}", "something stands after"},
+		{"no object", leasePath + "renew", "[]", "not a JSON object"},
+		{"empty", leasePath + "renew", "", "EOF"},
+		{"deep", leasePath + "renew", strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20), "nested too deeply"},
+		{"proto", leasePath + "renew", change(`"proto":1`, `"proto":2`), "this arbiter speaks 1"},
+		{"node", leasePath + "renew", change(`"node":"a"`, `"node":"a b"`), "not a node's name"},
+		{"instance", leasePath + "renew", change(`"instance":"1-`, `"instance":"0-`), "want START-NONCE"},
+		{"lease", "/v1/clusters/erp/leases/PG/renew", string(good), "is not a name"},
+		{"claim", leasePath + "renew", change(`"epoch":1`, `"epoch":1,"claim":{"epoch":1,"state":"lost","hold_ns":1}`), "must be held, leaving or paused"},
+		{"duration", leasePath + "renew", change(`"epoch":1`, `"epoch":1,"claim":{"epoch":1,"state":"held","hold_ns":9223372036854775807}`), "claim.hold_ns"},
+	} {
+		status, _, text := post(url+c.path, c.body)
+		var e api.Error
+		if err := json.Unmarshal([]byte(text), &e); err != nil || status != 400 || e.Code != api.CodeBadRequest || !strings.Contains(e.Message, c.want) {
+			t.Errorf("%s: %d %s, want 400 and %q", c.name, status, text, c.want)
+		}
+	}
+	if status, _, text := post(url+leasePath+"renew", change(`"epoch":1`, `"epoch":1,"later":{"version":[1]}`)); status != 200 {
+		t.Errorf("an unknown field: %d %s", status, text)
+	}
+	if status, _, _ := post(url+"/v1/clusters/erp/leases/pg/steal", string(good)); status != 404 {
+		t.Errorf("an unknown verb: %d", status)
+	}
+}
+
+func TestOnlyListedNetworksMaySpeak(t *testing.T) {
+	_, _, url := newTestServer(t, "192.0.2.0/24")
+	status, _, text := post(url+leasePath+"acquire", acquire("a", 1))
+	if status != 403 || !strings.Contains(text, "allow_insecure_from") {
+		t.Errorf("from elsewhere: %d %s", status, text)
+	}
+	resp, err := http.Get(url + api.PathClusters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != 403 {
+		t.Errorf("status from elsewhere: %d", resp.StatusCode)
+	}
+}
+
+// TestOperatorVerbsAreOnTheControlSocketOnly: nobody on the network can end a recovery.
+func TestOperatorVerbsAreOnTheControlSocketOnly(t *testing.T) {
+	s, _, url := newTestServer(t)
+	post(url+"/v1/clusters/new/leases/pg/acquire", acquire("a", 1))
+	if status, _, text := post(url+"/v1/clusters/new/recover", "{}"); status != 404 {
+		t.Errorf("recover from the network: %d %s", status, text)
+	}
+	w := httptest.NewRecorder()
+	s.ControlHandler().ServeHTTP(w, httptest.NewRequest("POST", "/v1/clusters/new/recover", strings.NewReader("{}")))
+	if !strings.Contains(w.Body.String(), `"verdict":"ok"`) {
+		t.Errorf("recover at the socket: %d %s", w.Code, w.Body)
+	}
+}
+
+func TestStatusAndReport(t *testing.T) {
+	_, _, url := newTestServer(t)
+	post(url+leasePath+"acquire", acquire("a", 1))
+	if status, _, text := post(url+"/v1/clusters/erp/nodes/a/report", api.Report{Proto: 1, Node: "a", BootID: "b1", Version: "v9"}); status != 200 {
+		t.Errorf("report: %d %s", status, text)
+	}
+	resp, err := http.Get(url + "/v1/clusters/erp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var s api.Status
+	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+		t.Fatal(err)
+	}
+	c := s.Clusters[0]
+	got := fmt.Sprintf("%v %s %s %d %s %s %s", s.Insecure, c.Cluster, c.Leases[0].State, c.Leases[0].Epoch, c.Leases[0].Holder,
+		c.Nodes[0].Node, c.Nodes[0].Report.Version)
+	if got != "true erp granted 1 a a v9" {
+		t.Errorf("status = %s", got)
+	}
+}

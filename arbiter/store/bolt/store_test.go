@@ -1,0 +1,186 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/leasedog/leasedog/lease"
+)
+
+func options(path string) Options {
+	at := time.Unix(1_700_000_000, 0)
+	return Options{Path: path, MachineID: "m1", History: 3, Wall: func() time.Time { at = at.Add(time.Second); return at }}
+}
+
+func open(t *testing.T, opt Options) *Store {
+	t.Helper()
+	s, err := Open(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func put(s *Store, cluster string, generation uint64, what string) error {
+	done := make(chan error, 1)
+	s.Write(cluster, lease.Change{
+		Cluster: lease.ClusterRecord{Stamp: lease.Stamp{StoreID: "id", Generation: generation}},
+		Leases:  []lease.Record{{Lease: "pg", Epoch: lease.Epoch(generation), State: lease.RecordHeld, Holder: lease.Party{Node: "a", BootID: "b"}}},
+		Nodes:   []lease.NodeRecord{{Node: "a", BootID: "b"}},
+		History: []lease.Transition{{Lease: "pg", Epoch: lease.Epoch(generation), What: what}},
+	}, func(err error) { done <- err })
+	return <-done
+}
+
+func TestWhatIsAnsweredIsThereAfterARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	s := open(t, options(path))
+	for g := range uint64(5) {
+		if err := put(s, "erp", g+1, fmt.Sprint("w", g+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := s.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, options(path))
+	defer s.Close()
+	after, err := s.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(before, after); d != "" || after["erp"].Cluster.Stamp.Generation != 5 || after["erp"].Leases[0].Epoch != 5 {
+		t.Errorf("after a restart: %s\n%+v", d, after)
+	}
+	list, err := s.History("erp", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var what []string
+	for _, e := range list {
+		what = append(what, e.What)
+	}
+	if got := strings.Join(what, " "); got != "w5 w4 w3" {
+		t.Errorf("history = %q, want the newest three", got)
+	}
+}
+
+func TestWriteErrorLeavesTheOldRecord(t *testing.T) {
+	fail := false
+	opt := options(filepath.Join(t.TempDir(), "a.db"))
+	opt.BeforeSync = func() error {
+		if fail {
+			return errors.New("input/output error")
+		}
+		return nil
+	}
+	s := open(t, opt)
+	defer s.Close()
+	if err := put(s, "erp", 1, "first"); err != nil {
+		t.Fatal(err)
+	}
+	fail = true
+	if err := put(s, "erp", 2, "second"); err == nil || !strings.Contains(err.Error(), "input/output error") {
+		t.Errorf("a failed write says %v", err)
+	}
+	all, err := s.Load()
+	if err != nil || all["erp"].Cluster.Stamp.Generation != 1 {
+		t.Errorf("after a failed write: %+v, %v", all, err)
+	}
+	fail = false
+	if err := put(s, "erp", 3, "third"); err != nil {
+		t.Errorf("the next write: %v", err)
+	}
+}
+
+func TestSecondProcessIsToldSo(t *testing.T) {
+	opt := options(filepath.Join(t.TempDir(), "a.db"))
+	s := open(t, opt)
+	defer s.Close()
+	if _, err := Open(opt); !errors.Is(err, ErrInUse) {
+		t.Errorf("Open = %v, want ErrInUse", err)
+	}
+}
+
+func TestAnotherMachineMakesEveryClusterSuspect(t *testing.T) {
+	opt := options(filepath.Join(t.TempDir(), "a.db"))
+	s := open(t, opt)
+	for _, c := range []string{"erp", "web"} {
+		if err := put(s, c, 1, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = s.Close()
+	opt.MachineID = "m2"
+	s = open(t, opt)
+	if all, _ := s.Load(); !s.Suspect() || !all["erp"].Suspect || !all["web"].Suspect {
+		t.Errorf("on another machine: %+v", all)
+	}
+	// What is written on this machine (its recovery) ends it, for that cluster only, also over a restart.
+	if err := put(s, "erp", 2, "recovery"); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Close()
+	s = open(t, opt)
+	defer s.Close()
+	if all, _ := s.Load(); all["erp"].Suspect || !all["web"].Suspect {
+		t.Errorf("after the recovery of one: %+v", all)
+	}
+}
+
+func TestDamagedFileIsMovedAside(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		damage func(text []byte) []byte
+	}{
+		{"truncated", func(text []byte) []byte { return text[:5000] }},
+		{"empty of sense", func([]byte) []byte { return []byte(strings.Repeat("no database ", 4096)) }},
+		{"both meta pages flipped", func(text []byte) []byte {
+			size := os.Getpagesize()
+			text[16] ^= 0xff
+			text[size+16] ^= 0xff
+			return text
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			opt := options(filepath.Join(t.TempDir(), "a.db"))
+			s := open(t, opt)
+			if err := put(s, "erp", 1, "x"); err != nil {
+				t.Fatal(err)
+			}
+			_ = s.Close()
+			text, err := os.ReadFile(opt.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(opt.Path, c.damage(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, opt)
+			defer s.Close()
+			if all, err := s.Load(); err != nil || len(all) != 0 || s.Aside() == "" || !exists(s.Aside()) {
+				t.Errorf("Load = %v, %v; aside %q", all, err, s.Aside())
+			}
+		})
+	}
+}
+
+func TestFileHasItsSizeFromTheStart(t *testing.T) {
+	opt := options(filepath.Join(t.TempDir(), "a.db"))
+	s := open(t, opt)
+	defer s.Close()
+	if info, err := os.Stat(opt.Path); err != nil || info.Size() < preallocated || info.Mode().Perm() != 0o600 {
+		t.Errorf("size %d, mode %v, %v", info.Size(), info.Mode(), err)
+	}
+}

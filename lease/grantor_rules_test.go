@@ -1,0 +1,80 @@
+package lease
+
+import (
+	"testing"
+	"time"
+)
+
+// TestRenewNeverShortens (attack 6): no renewal brings the end of a hold nearer, also not in a pause.
+func TestRenewNeverShortens(t *testing.T) {
+	for _, pause := range []string{"", "pause a", "pause a for=1h"} {
+		w := newGrantorWorld(t)
+		w.run("acquire a profile=standard")
+		w.run("renew a")
+		if pause != "" {
+			w.run(pause)
+		}
+		before := w.g.leases["pg"].holdEnd
+		w.run("time 1s")
+		w.run("renew a")
+		if after := w.g.leases["pg"].holdEnd; after < before {
+			t.Errorf("%q: the hold ended at %v, after a renewal at %v", pause, before, after)
+		}
+	}
+}
+
+// FuzzSeenEpoch (attack 24): whatever epoch a node says it has seen, no epoch is granted that is not above it, nor one
+// that the Pacemaker rule does not let pass.
+func FuzzSeenEpoch(f *testing.F) {
+	for _, seen := range []uint64{0, 1, 2, uint64(MaxEpochLead), uint64(MaxEpochLead) + 2, uint64(MaxEpoch) - 1, uint64(MaxEpoch), 1<<63 - 1, 1<<64 - 1} {
+		f.Add(seen, uint64(5))
+		f.Add(uint64(5), seen)
+	}
+	f.Fuzz(func(t *testing.T, seen, claimed uint64) {
+		w := newGrantorWorld(t)
+		b, _ := Profile("lan")
+		id := w.send("pg", Acquire{Party: w.party("a"), Seq: 1, SeenEpoch: Epoch(seen), Terms: b.Terms, Hold: b.Hold()})
+		w.send("pg", Renew{Party: w.party("b"), Seq: 1, Epoch: Epoch(claimed), Seen: w.disk.Cluster.Stamp})
+		w.run("recover")
+		w.advance(2 * time.Minute)
+		id2 := w.send("pg", Acquire{Party: w.party("a"), Seq: 2, SeenEpoch: Epoch(seen), Seen: w.disk.Cluster.Stamp, Terms: b.Terms, Hold: b.Hold()})
+		for _, id := range []RequestID{id, id2} {
+			a, ok := w.replies[id]
+			if !ok {
+				t.Fatalf("request %d was never answered", id)
+			}
+			if a.Verdict == Granted && (a.Epoch <= Epoch(seen) || a.Epoch > MaxEpoch) {
+				t.Errorf("seen %d, claimed %d: granted %d", seen, claimed, a.Epoch)
+			}
+		}
+	})
+}
+
+// FuzzGrantedPause (attack 7): the hold of a pause outlasts the reset of a node whose deadline is D+S away, with both
+// clocks at the wrong end of their drift.
+func FuzzGrantedPause(f *testing.F) {
+	for _, d := range []time.Duration{time.Nanosecond, time.Second, time.Hour, 8 * time.Hour} {
+		for i := range ProfileNames() {
+			f.Add(int64(d), uint8(i))
+		}
+	}
+	f.Fuzz(func(t *testing.T, ns int64, which uint8) {
+		d := time.Duration(ns)
+		if d <= 0 || d > 8*time.Hour {
+			return
+		}
+		name := ProfileNames()[int(which)%len(ProfileNames())]
+		b, _ := Profile(name)
+		w := newGrantorWorld(t)
+		w.run("acquire a profile=" + name)
+		w.run("renew a")
+		w.send("pg", Pause{Party: w.party("a"), Epoch: 1, Seq: 9, For: d, Terms: b.Terms})
+		hold := w.g.leases["pg"].holdEnd.Sub(w.now)
+		rho := float64(b.DriftPPM) / 1e6
+		silent := float64(d+b.StopBudget+b.TimerSlack+time.Duration(b.Chances)*(b.Watchdog+b.Quantum))/(1-rho) + float64(b.ResetLatency)
+		if earliest := float64(hold) / (1 + rho); earliest < silent-1 {
+			t.Errorf("%s, pause of %v: granted %v after the pause was asked for, silent only after %v", name, d,
+				time.Duration(earliest), time.Duration(silent))
+		}
+	})
+}
