@@ -37,7 +37,8 @@ const (
 	idleTime       = 2 * time.Minute
 	maxHeader      = 8 << 10
 	retryWrite     = time.Second
-	stopTime       = 2 * time.Second
+	// stopTime is short: parked polls would use up all of it, and a planned restart must be over within L−R−T.
+	stopTime = 100 * time.Millisecond
 )
 
 var errStopping = errors.New("the arbiter is stopping")

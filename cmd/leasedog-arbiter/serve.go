@@ -40,7 +40,9 @@ func newLog() *logrus.Logger {
 	log := logrus.New()
 	log.SetOutput(os.Stderr)
 	// Under journald every line has its time already.
-	log.SetFormatter(&logrus.TextFormatter{DisableColors: true, DisableTimestamp: os.Getenv("JOURNAL_STREAM") != "", FullTimestamp: true})
+	log.SetFormatter(&logrus.TextFormatter{
+		DisableColors: true, DisableTimestamp: os.Getenv("JOURNAL_STREAM") != "", FullTimestamp: true,
+	})
 	return log
 }
 
@@ -57,7 +59,8 @@ func serve(ctx context.Context, configPath string) error {
 	store, err := bolt.Open(bolt.Options{Path: cfg.Store, MachineID: machine, History: cfg.History, Wall: time.Now})
 	if err != nil {
 		if errors.Is(err, bolt.ErrInUse) {
-			return &exitError{code: exitUnavailable, err: err, hint: "is another leasedog-arbiter running? \"systemctl status leasedog-arbiter\""}
+			return &exitError{code: exitUnavailable, err: err,
+				hint: "is another leasedog-arbiter running? \"systemctl status leasedog-arbiter\""}
 		}
 		return err
 	}

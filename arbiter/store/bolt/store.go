@@ -338,7 +338,8 @@ func (s *Store) putHistory(tx *bolt.Tx, w write) error {
 		if err != nil {
 			return err
 		}
-		e := api.Transition{At: s.opt.Wall().UTC(), Cluster: w.cluster, Lease: t.Lease, Epoch: uint64(t.Epoch), Node: t.Node, What: t.What, Cause: t.Cause}
+		e := api.Transition{At: s.opt.Wall().UTC(), Cluster: w.cluster, Lease: t.Lease, Epoch: uint64(t.Epoch), Node: t.Node,
+			What: t.What, Cause: t.Cause}
 		if err := putJSON(b, string(binary.BigEndian.AppendUint64(nil, n)), e); err != nil {
 			return err
 		}
