@@ -121,6 +121,8 @@ type Agent struct {
 	calls chan func()
 	poke  chan struct{}
 
+	herald herald
+
 	bud     atomic.Pointer[lease.Budget]
 	causeMu sync.Mutex
 	causes  *cause.Log
@@ -142,9 +144,9 @@ type letter struct {
 
 // contact is how the arbiter answers.
 type contact struct {
-	at  lease.Instant // of the newest answer
-	rtt time.Duration
-	err string // of the newest request; "" if it was answered
+	at   lease.Instant   // of the newest answer
+	rtts []time.Duration // of the newest requests that were answered at once, the oldest first
+	err  string          // of the newest request; "" if it was answered
 }
 
 // New returns an agent that does nothing until Run.
@@ -154,6 +156,7 @@ func New(opt Options) *Agent {
 	}
 	a := &Agent{opt: opt, log: logrus.NewEntry(opt.Log), knownDisk: newQueue(), done: make(chan struct{}),
 		mail: make(chan letter), calls: make(chan func()), poke: make(chan struct{}, 1), started: opt.Now()}
+	a.herald.a = a
 	b := opt.Config.Budget()
 	a.bud.Store(&b)
 	return a
@@ -168,12 +171,14 @@ func (a *Agent) Run(ctx context.Context, signals <-chan os.Signal) error {
 	defer cancel()
 	defer close(a.done)
 	a.life = ctx
-	if err := a.identify(ctx, signals); err != nil || a.node == "" {
-		return err
-	}
 	var drivers sync.WaitGroup
 	defer drivers.Wait()
 	defer cancel()
+	a.herald.turn(a.opt.Now(), "starting", false)
+	drivers.Go(func() { a.herald.work(ctx) })
+	if err := a.identify(ctx, signals); err != nil || a.node == "" {
+		return err
+	}
 	for _, conf := range a.opt.Config.Leases {
 		k := newKeeper(a, conf)
 		a.keepers = append(a.keepers, k)
@@ -252,8 +257,7 @@ func (a *Agent) findNode(ctx context.Context, signals <-chan os.Signal) error {
 			a.node = name
 			break
 		}
-		_ = a.opt.Notify.Status("waiting for Pacemaker to tell this node's name")
-		_ = a.opt.Notify.Watchdog()
+		a.herald.turn(a.opt.Now(), "waiting for Pacemaker to tell this node's name", false)
 		select {
 		case s := <-signals:
 			a.log.Infof("%v: ends before it held anything", s)
@@ -270,7 +274,6 @@ func (a *Agent) findNode(ctx context.Context, signals <-chan os.Signal) error {
 func (a *Agent) loop(ctx context.Context, signals <-chan os.Signal) error {
 	alarm := boottime.NewAlarm()
 	defer alarm.Stop()
-	fed := lease.Instant(0)
 	for {
 		now := a.opt.Now()
 		next := now.Add(time.Second)
@@ -279,14 +282,7 @@ func (a *Agent) loop(ctx context.Context, signals <-chan os.Signal) error {
 				next = lease.Earlier(next, k.holder.Next())
 			}
 		}
-		if fed == 0 || now.Sub(fed) >= 500*time.Millisecond {
-			fed = now
-			_ = a.opt.Notify.Watchdog()
-			_ = a.opt.Notify.Status(a.oneLine())
-			if a.leaving {
-				_ = a.opt.Notify.ExtendTimeout(30 * time.Second)
-			}
-		}
+		a.herald.turn(now, a.oneLine(), a.leaving)
 		if end, err := a.finished(); end {
 			return err
 		}
@@ -457,9 +453,15 @@ func (a *Agent) noteContact(err error, took time.Duration, direct bool) {
 	}
 	a.contact.at, a.contact.err = a.opt.Now(), ""
 	if direct {
-		a.contact.rtt = took
+		a.contact.rtts = append(a.contact.rtts, took)
+		if n := len(a.contact.rtts); n > keepRTTs {
+			a.contact.rtts = append(a.contact.rtts[:0], a.contact.rtts[n-keepRTTs:]...)
+		}
 	}
 }
+
+// keepRTTs bounds what percentiles are computed from: twelve minutes of renewals in profile lan.
+const keepRTTs = 1000
 
 // retire ends this agent: a newer instance speaks for the node. What is armed counts on.
 func (a *Agent) retire(cause string) {

@@ -13,6 +13,7 @@ import (
 	"github.com/leasedog/leasedog/config"
 	"github.com/leasedog/leasedog/lease"
 	"github.com/leasedog/leasedog/pcmk"
+	"github.com/leasedog/leasedog/systemd"
 )
 
 // keeper is one lease on this node: its Holder, which the loop steps, and the drivers that carry its actions out.
@@ -48,6 +49,7 @@ func newKeeper(a *Agent, conf config.Lease) *keeper {
 	k.holder = lease.NewHolder(lease.HolderOptions{
 		Lease: conf.Name, Self: a.self, Budget: a.budget(), Mode: lease.AcquireMode(conf.Acquire),
 		GiveUpAfter: conf.GiveUpAfter, LeaveTimeout: k.leaveTimeout(),
+		Defers: conf.Prefer != "" && conf.Prefer != a.node,
 	}, a.known)
 	return k
 }
@@ -123,7 +125,8 @@ func (k *keeper) carryOut(act lease.Action) {
 // entered is one line of the log, one of the history, and what others want to know of it.
 func (k *keeper) entered(act lease.Enter) {
 	v := k.holder.View()
-	fields := logrus.Fields{keyEpoch: uint64(act.Epoch), keyCause: act.Cause, keyPhase: string(act.Phase)}
+	fields := logrus.Fields{keyEpoch: uint64(act.Epoch), keyCause: act.Cause, keyPhase: string(act.Phase),
+		systemd.MessageIDField: messageID(act.Phase)}
 	k.log().WithFields(fields).Infof("lease %s: %s (%s)", k.conf.Name, act.Phase, act.Cause)
 	k.last = control.Event{At: time.Now().UTC().Format(time.RFC3339Nano), Lease: k.conf.Name, Epoch: uint64(act.Epoch),
 		What: string(act.Phase), Cause: act.Cause}
@@ -234,3 +237,28 @@ func (k *keeper) leaveTimeout() time.Duration {
 
 // defaultLeave is used while the stop timeouts are not known yet.
 const defaultLeave = time.Minute
+
+// messageID marks a transition's line in the journal (journalctl MESSAGE_ID=…). The ids never change.
+func messageID(p lease.Phase) string {
+	switch p {
+	case lease.Standby:
+		return "2dad4a68f055402bb81063e929d5f805"
+	case lease.Acquiring:
+		return "d6e43354f90f49b88541cb09a545e1cc"
+	case lease.Winning:
+		return "dac65b13750a4e6cbe4ef2fbffd5f40c"
+	case lease.Held:
+		return "ba5326818d714793a9456272df9345c3"
+	case lease.Leaving:
+		return "22145f8273cb4ee2a60fc023dc341139"
+	case lease.Losing:
+		return "cc22ddfc9e444314aa4d81ecb82f2aa9"
+	case lease.Stopped:
+		return "5ce1b76de0a1458789fd280bfb69ec6d"
+	case lease.Paused:
+		return "48c867d272b1401382362858af18c622"
+	case lease.Resuming:
+		return "d0eb93d454f54e7fba837277d526cf78"
+	}
+	panic("agent: phase without a message id: " + string(p))
+}

@@ -51,6 +51,7 @@ func (a *Agent) describe() control.Status {
 	now := a.opt.Now()
 	a.mu.Lock()
 	pre, contact, token := a.preflight, a.contact, a.token
+	rtts := slices.Clone(contact.rtts)
 	a.mu.Unlock()
 	b := a.budget()
 	s := control.Status{
@@ -76,8 +77,10 @@ func (a *Agent) describe() control.Status {
 	if contact.at != 0 {
 		s.Arbiter.LastAnswerAgoS = control.Known(now.Sub(contact.at).Seconds())
 	}
-	if contact.rtt > 0 {
-		s.Arbiter.RTTS = control.Known(contact.rtt.Seconds())
+	if n := len(rtts); n > 0 {
+		s.Arbiter.RTTS = control.Known(rtts[n-1].Seconds())
+		slices.Sort(rtts)
+		s.Arbiter.RTTP99S = control.Known(rtts[(n*99+99)/100-1].Seconds())
 	}
 	if token != nil {
 		s.Budget.TokenS = control.Known(token.Seconds())

@@ -31,7 +31,7 @@ const (
 	defaultStore    = "/var/lib/leasedog-arbiter/arbiter.db"
 	defaultControl  = "/run/leasedog-arbiter/arbiter.sock"
 	defaultMinHold  = time.Second
-	defaultMaxHold  = time.Hour
+	defaultMaxHold  = 2 * time.Minute
 	defaultMaxPause = 8 * time.Hour
 	defaultDrift    = 1000
 	defaultHistory  = 1000

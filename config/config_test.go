@@ -247,7 +247,7 @@ func TestArbiterRefuses(t *testing.T) {
 		"store":          {good + "store = \"arbiter.db\"\n", `"arbiter.db" is not an absolute path`},
 		"control":        {good + "control = \"/run/../x\"\n", `"/run/../x" is not an absolute path`},
 		"control length": {good + "control = \"/" + strings.Repeat("x", 107) + "\"\n", `too long for a socket`},
-		"holds":          {good + "min_hold = \"2h\"\n", `2h0m0s is above max_hold = 1h0m0s`},
+		"holds":          {good + "min_hold = \"2h\"\n", `2h0m0s is above max_hold = 2m0s`},
 		"negative":       {good + "max_pause = \"-1s\"\n", `"-1s" is not above 0`},
 		"history":        {good + "history = 0\n", `0 is out of range`},
 	} {

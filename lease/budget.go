@@ -254,6 +254,8 @@ const (
 	// stands back. It doubles in between.
 	StandBackFirst = 10 * time.Second
 	StandBackMax   = 10 * time.Minute
+	// HeadStart is how long a node that is not the preferred one waits, once after its start, before it competes.
+	HeadStart = 5 * time.Second
 	// WinWithin is how long everything from the grant to the attribute may take. After that the lease is left
 	// again, so that a node whose Pacemaker takes no attribute does not starve its peer.
 	WinWithin = 15 * time.Second

@@ -41,6 +41,7 @@ type HolderOptions struct {
 	Mode         AcquireMode
 	GiveUpAfter  time.Duration // 0: never gives up for a failed resource
 	LeaveTimeout time.Duration // how long Pacemaker's own ordered stop is waited for in leaving
+	Defers       bool          // another node is preferred: it gets a head start when this one has just started
 }
 
 // Tri is a reading that may be unknown. The zero value is unknown, which is the unsafe case.
@@ -282,6 +283,7 @@ type Holder struct {
 
 	notBefore   Instant // no acquire before this
 	startBy     Instant // a resource was found active: granted by then, or it is stopped
+	deferred    bool    // the head start of the preferred node was given
 	gaveUp      bool
 	gone        bool // superseded: a newer instance speaks for this node
 	reading     Reading

@@ -234,6 +234,10 @@ func (r Reading) opens(now Instant) bool {
 // read takes in a poll.
 func (h *Holder) read(now Instant, r Reading) {
 	h.reading = r
+	if h.opt.Defers && !h.deferred && h.phase == Standby && r.opens(now) {
+		h.deferred = true
+		h.notBefore = Later(h.notBefore, now.Add(HeadStart))
+	}
 	if h.phase == Acquiring && h.startBy == 0 && !r.opens(now) {
 		h.becomeStandby(now, "may not compete")
 	}

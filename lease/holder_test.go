@@ -817,3 +817,23 @@ func TestHolder_AttributeNeverSet(t *testing.T) {
 	r.step(Proven{Ladder: r.stop.Ladder})
 	r.wantPhase(Stopped)
 }
+
+// Of two nodes that start together the preferred one asks first; later there is no delay, and no fail-back.
+func TestHolder_Prefer(t *testing.T) {
+	r := newRig(t, func(o *HolderOptions) { o.Defers = true })
+	r.start(Found{Active: No})
+	r.ready()
+	if len(r.sends) != 0 {
+		t.Fatal("no head start for the preferred node")
+	}
+	if next := r.h.Next(); next != r.now.Add(HeadStart) {
+		t.Fatalf("next %v, want %v", next, r.now.Add(HeadStart))
+	}
+	r.pass(HeadStart)
+	r.step(Tick{})
+	r.wantPhase(Acquiring)
+	r.step(Reading{Proven: No, FreshUntil: Never})
+	r.wantPhase(Standby)
+	r.ready()
+	r.wantPhase(Acquiring)
+}

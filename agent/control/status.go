@@ -53,7 +53,8 @@ type Arbiter struct {
 	URLs           []string `json:"urls"`
 	Reachable      *bool    `json:"reachable"`
 	LastError      string   `json:"last_error,omitempty"`
-	RTTS           *float64 `json:"rtt_s"`
+	RTTS           *float64 `json:"rtt_s"`     // of the newest renewal
+	RTTP99S        *float64 `json:"rtt_p99_s"` // of the newest thousand
 	LastAnswerAgoS *float64 `json:"last_answer_ago_s"`
 }
 

@@ -47,6 +47,7 @@ func runAgent(ctx context.Context, o *options) error {
 		ctx = context.Background()
 	}
 	log := newLog()
+	defer drain(log)
 	conf, err := loadAgentConfig(o.configPath, log)
 	if err != nil {
 		return err
@@ -77,16 +78,6 @@ func runAgent(ctx context.Context, o *options) error {
 		Now: boottime.Now, RunDir: runDir, StateDir: stateDir, Proc: pcmk.DefaultProc, Fstab: "/etc/fstab",
 		Socket: o.socketPath,
 	}).Run(ctx, signals)
-}
-
-// newLog writes to the journal with fields, or to standard error. There is no time under the journal, which has its
-// own.
-func newLog() *logrus.Logger {
-	log := logrus.New()
-	if systemd.JournalReachable() && os.Getenv("JOURNAL_STREAM") != "" {
-		log.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true, DisableColors: true})
-	}
-	return log
 }
 
 // lastGood is the configuration that the last agent of this boot ran with.
