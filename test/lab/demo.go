@@ -81,7 +81,7 @@ func (c *Cluster) Demo(ctx context.Context, out io.Writer) (ok bool, err error) 
 	if err := plain.Down(ctx); err != nil {
 		return false, err
 	}
-	narrate.title("The same pair with leasedog")
+	narrate.title("A pair like it, with leasedog")
 	if err := c.showStatus(ctx, narrate); err != nil {
 		return false, err
 	}

@@ -118,7 +118,8 @@ func (c *Cluster) Cause(node string) (string, error) {
 // Why asks a node for the reason of its last reset, in the words of an administrator's command.
 func (c *Cluster) Why(ctx context.Context, node string) (string, error) {
 	out, err := c.Exec(ctx, node, "leasedog", "why")
-	return strings.Join(strings.Fields(out), " "), err
+	first, _, _ := strings.Cut(out, "\n") // the rest is the history
+	return strings.TrimSpace(first), err
 }
 
 // Journal returns what the units wrote since an instant, one line an entry, of all boots.
