@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -112,6 +113,7 @@ type Agent struct {
 	kernelBoot string
 	known      *lease.Known // stepped with the Holders, by the loop
 	knownDisk  *queue
+	knownNew   atomic.Pointer[lease.Known] // what is to be on disk
 	keepers    []*keeper
 	started    lease.Instant
 
@@ -123,7 +125,8 @@ type Agent struct {
 
 	herald herald
 
-	bud     atomic.Pointer[lease.Budget]
+	base    atomic.Pointer[lease.Budget] // as configured
+	bud     atomic.Pointer[lease.Budget] // and with what the guard can do on this node
 	causeMu sync.Mutex
 	causes  *cause.Log
 
@@ -158,6 +161,7 @@ func New(opt Options) *Agent {
 		mail: make(chan letter), calls: make(chan func()), poke: make(chan struct{}, 1), started: opt.Now()}
 	a.herald.a = a
 	b := opt.Config.Budget()
+	a.base.Store(&b)
 	a.bud.Store(&b)
 	return a
 }
@@ -169,10 +173,10 @@ func (a *Agent) budget() lease.Budget { return *a.bud.Load() }
 func (a *Agent) Run(ctx context.Context, signals <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer close(a.done)
 	a.life = ctx
 	var drivers sync.WaitGroup
 	defer drivers.Wait()
+	defer close(a.done) // before Wait: a driver may be posting to the loop that has ended
 	defer cancel()
 	a.herald.turn(a.opt.Now(), "starting", false)
 	drivers.Go(func() { a.herald.work(ctx) })
@@ -211,11 +215,8 @@ func (a *Agent) Run(ctx context.Context, signals <-chan os.Signal) error {
 // identify learns who this node is. The name comes from the configuration, from an earlier agent of this boot, or
 // from Pacemaker, which is waited for: at boot it starts after this agent.
 func (a *Agent) identify(ctx context.Context, signals <-chan os.Signal) error {
-	guardRuns := false
-	if s, err := a.opt.Guard.Status(ctx); err == nil {
-		guardRuns = s.PID != 0
-	}
-	boot, err := a.bootID(guardRuns)
+	_, err := a.opt.Guard.Status(ctx)
+	boot, err := a.bootID(!errors.Is(err, guardapi.ErrNoGuard)) // a frozen guard does not answer, and is one
 	if err != nil {
 		return err
 	}
@@ -364,10 +365,15 @@ func (a *Agent) reload() {
 		a.log.Error("reload: leases or cluster changed: restart leasedog.service for that; the configuration in use stays")
 		return
 	}
-	b := fresh.Budget()
+	b := a.effective(fresh.Budget())
+	if v := b.Violations(); len(v) > 0 {
+		a.log.Errorf("reload: with the watchdog of this node the budget does not hold: %v; the one in use stays", v[0])
+		return
+	}
+	a.base.Store(new(fresh.Budget()))
 	a.bud.Store(&b)
 	for _, k := range a.keepers {
-		k.holder.SetBudget(a.effective(b))
+		k.holder.SetBudget(b)
 	}
 	a.log.WithField("profile", b.Profile).Info("configuration read again; a changed budget acts with the next grant")
 }
@@ -393,10 +399,16 @@ func (a *Agent) takeUp(ctx context.Context, k *keeper) {
 			Hold: a.budget().Hold()}
 	}
 	armed, err := a.guardShows(ctx, k.conf.Name)
-	if err != nil {
-		k.log().WithError(err).Error("the guard runs but does not answer")
+	for err != nil && record != nil && a.opt.Now() < record.Sent.Add(record.Budget.LossAfter) {
+		armed, err = a.guardShows(ctx, k.conf.Name)
 	}
-	if record != nil && armed != nil && record.Epoch == 0 {
+	if err != nil {
+		k.log().WithError(err).Error("the guard runs but does not answer: it is taken to be armed")
+		if record != nil {
+			armed = &lease.GuardState{Sent: record.Sent, Until: record.Sent.Add(record.Budget.HardDeadline())}
+		}
+	}
+	if record != nil && armed != nil && record.Epoch == 0 && armed.Epoch != 0 {
 		record.Epoch = armed.Epoch
 	}
 	if record == nil && armed == nil {
@@ -410,8 +422,9 @@ func (a *Agent) saveKnown(k *keeper, act lease.SaveKnown) {
 	if act.Wait {
 		key = ""
 	}
+	a.knownNew.Store(&act.Known)
 	a.knownDisk.add(key, func(context.Context) {
-		err := writeDurable(a.knownPath(), act.Known)
+		err := writeDurable(a.knownPath(), a.knownNew.Load()) // the newest: what is on disk never goes back
 		if act.Wait {
 			k.post(lease.KnownSaved{Epoch: act.Epoch, Err: text(err)})
 		} else if err != nil {

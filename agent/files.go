@@ -57,7 +57,8 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", path, err)
 	}
-	return renameio.WriteFile(path, append(text, '\n'), 0o600)
+	// Never by way of another folder's disk.
+	return renameio.WriteFile(path, append(text, '\n'), 0o600, renameio.WithTempDir(filepath.Dir(path)))
 }
 
 func readJSON(path string, v any) error {

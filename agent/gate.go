@@ -24,7 +24,7 @@ type gate struct {
 	opened  func(lease.Epoch)    // the attribute was read back with this epoch
 	every   time.Duration
 
-	tool sync.Mutex // held while a tool of this lease runs
+	tool chan struct{} // holds one token: whoever has it may run a tool of this lease
 
 	mu      sync.Mutex
 	begun   bool // set was called: nothing is asserted before, since a lease may be about to be adopted
@@ -32,6 +32,7 @@ type gate struct {
 	turn    uint64 // counts changes of want
 	settled bool   // since the gate closed: the DC was seen idle once, so nothing ordered before can still arrive
 	severed bool   // see sever
+	flushed uint64 // turn in which a delete was acknowledged and absence read
 	aborted bool   // a put ended without its answer: attrd may still take it, in any order with what follows
 	cancel  context.CancelFunc
 	seen    pcmk.Attribute
@@ -42,12 +43,16 @@ type gate struct {
 // toolTime bounds one attribute tool. They take 20 ms when healthy and hang for ever when a daemon is frozen.
 const toolTime = 2 * time.Second
 
+// forgotten is how long an acknowledged value may take to show before it is deleted and put again (0.2 s when healthy).
+const forgotten = 500 * time.Millisecond
+
 // errOpen says that the gate is not to be closed now.
 var errOpen = errors.New("the gate is open")
 
 func newGate(name, node string, c Cluster, down func() (bool, error), every time.Duration, opened func(lease.Epoch)) *gate {
 	return &gate{name: name, node: node, cluster: c, down: down, opened: opened, every: every,
-		wake: make(chan struct{}, 1), seenErr: errors.New("not read yet")}
+		wake: make(chan struct{}, 1), tool: make(chan struct{}, 1), seenErr: errors.New("not read yet"),
+		aborted: true} // an earlier agent's put may still be on its way
 }
 
 // set changes what the attribute must be; 0 is absent. It never blocks; a tool that still works for the old wish is
@@ -138,31 +143,57 @@ func (g *gate) work(ctx context.Context) {
 
 // assert writes what is wanted and reads it back. An error means that it does not show (yet).
 func (g *gate) assert(ctx context.Context) error {
-	g.tool.Lock()
-	defer g.tool.Unlock()
+	if err := g.take(ctx); err != nil {
+		return err
+	}
+	defer g.give()
 	ctx, want, _, done := g.begin(ctx)
 	defer done()
 	if want == 0 {
 		return g.close(ctx)
 	}
+	began := time.Now()
+	g.mu.Lock()
+	before := g.aborted
+	g.aborted = true // until it shows: attrd acknowledges before it applies
+	g.mu.Unlock()
 	if err := g.cluster.PutAttribute(ctx, g.name, strconv.FormatUint(uint64(want), 10)); err != nil {
 		g.note(pcmk.Attribute{}, err)
-		g.mu.Lock()
-		g.aborted = true
-		g.mu.Unlock()
 		return err
 	}
 	for {
 		a, err := g.read(ctx)
 		if err == nil && a.State == pcmk.Present && a.Value == strconv.FormatUint(uint64(want), 10) {
+			g.mu.Lock()
+			g.aborted = before
+			g.mu.Unlock()
 			g.opened(want)
 			return nil
+		}
+		if err == nil && a.State == pcmk.Absent && time.Since(began) > forgotten {
+			// attrd remembers the value and the CIB has lost it: only a change is written.
+			if err := g.cluster.DeleteAttribute(ctx, g.name); err != nil {
+				return err
+			}
+			return fmt.Errorf("attribute %s was lost from the CIB; it is written anew", g.name)
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return fmt.Errorf("attribute %s does not show %d: %w", g.name, want, err)
 		}
 	}
 }
+
+// take waits for the right to run a tool, but not beyond ctx.
+func (g *gate) take(ctx context.Context) error {
+	select {
+	case g.tool <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("another tool of attribute %s does not end: %w", g.name, ctx.Err())
+	}
+}
+
+func (g *gate) give() { <-g.tool }
 
 // begin gives one assertion its context, which ends when the wish changes.
 func (g *gate) begin(ctx context.Context) (context.Context, lease.Epoch, uint64, func()) {
@@ -180,13 +211,20 @@ func (g *gate) begin(ctx context.Context) (context.Context, lease.Epoch, uint64,
 
 // close deletes the attribute unless it already reads as absent, and reads it back.
 func (g *gate) close(ctx context.Context) error {
-	if a, err := g.read(ctx); err == nil && a.State == pcmk.Absent {
+	g.mu.Lock()
+	must := g.aborted && g.flushed != g.turn
+	g.mu.Unlock()
+	if a, err := g.read(ctx); err == nil && a.State == pcmk.Absent && !must {
 		return nil
 	}
 	if down, err := g.down(); err == nil && down {
 		g.note(pcmk.Attribute{State: pcmk.Absent}, nil)
 		return nil // a Pacemaker that starts later begins without transient attributes
 	}
+	g.mu.Lock()
+	g.turn++ // it was, or may have been, there: what was seen before proves nothing
+	g.settled, g.severed = false, false
+	g.mu.Unlock()
 	if err := g.cluster.DeleteAttribute(ctx, g.name); err != nil {
 		g.note(pcmk.Attribute{}, err)
 		return err
@@ -194,6 +232,9 @@ func (g *gate) close(ctx context.Context) error {
 	for {
 		a, err := g.read(ctx)
 		if err == nil && a.State == pcmk.Absent {
+			g.mu.Lock()
+			g.flushed = g.turn
+			g.mu.Unlock()
 			return nil
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
@@ -217,9 +258,11 @@ func (g *gate) note(a pcmk.Attribute, err error) {
 // confirmClosed proves, now, that the attribute is absent: no tool of ours is out, and the CIB was read back. It
 // returns the turn in which that is so. Without any Pacemaker daemon the absence counts as read.
 func (g *gate) confirmClosed(ctx context.Context) (uint64, error) {
-	g.tool.Lock()
-	defer g.tool.Unlock()
-	ctx, want, turn, done := g.begin(ctx)
+	if err := g.take(ctx); err != nil {
+		return 0, err
+	}
+	defer g.give()
+	ctx, want, _, done := g.begin(ctx)
 	defer done()
 	if want != 0 {
 		return 0, errOpen
@@ -227,7 +270,12 @@ func (g *gate) confirmClosed(ctx context.Context) (uint64, error) {
 	if err := g.close(ctx); err != nil {
 		return 0, err
 	}
-	return turn, nil
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.want != 0 {
+		return 0, errOpen
+	}
+	return g.turn, nil
 }
 
 // confirmStill is confirmClosed once more, at the end of a proof. After a put that got no answer it lets attrd come
@@ -237,7 +285,7 @@ func (g *gate) confirmStill(ctx context.Context, turn uint64) error {
 	rest := g.aborted
 	g.mu.Unlock()
 	if rest {
-		if err := pause(ctx, attrdRest); err != nil {
+		if err := g.flush(ctx, turn); err != nil {
 			return err
 		}
 	}
@@ -254,16 +302,44 @@ func (g *gate) confirmStill(ctx context.Context, turn uint64) error {
 	return nil
 }
 
-// attrdRest is how long a value that attrd took late may need until it shows in the CIB (0.2 s when healthy).
-const attrdRest = 500 * time.Millisecond
+// flush writes a marker and waits until it shows in the CIB: what attrd took before it has then been applied too.
+func (g *gate) flush(ctx context.Context, turn uint64) error {
+	if err := g.take(ctx); err != nil {
+		return err
+	}
+	defer g.give()
+	ctx, _, _, done := g.begin(ctx)
+	defer done()
+	if down, err := g.down(); err == nil && down {
+		return nil
+	}
+	mark := fmt.Sprintf("closed-%d", turn)
+	if err := g.cluster.PutAttribute(ctx, g.name+stateSuffix, mark); err != nil {
+		return err
+	}
+	for {
+		a, err := g.cluster.ReadAttribute(ctx, g.node, g.name+stateSuffix)
+		if err == nil && a.State == pcmk.Present && a.Value == mark {
+			return nil
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return fmt.Errorf("attrd has not come to rest: %w", err)
+		}
+	}
+}
+
+// stateSuffix makes the name of the attribute that no rule uses.
+const stateSuffix = "-state"
 
 // say sets the attribute that is for human eyes in crm_mon. Nothing depends on it.
 func (g *gate) say(ctx context.Context, word string) {
-	g.tool.Lock()
-	defer g.tool.Unlock()
+	if err := g.take(ctx); err != nil {
+		return
+	}
+	defer g.give()
 	ctx, _, _, done := g.begin(ctx)
 	defer done()
-	_ = g.cluster.PutAttribute(ctx, g.name+"-state", word)
+	_ = g.cluster.PutAttribute(ctx, g.name+stateSuffix, word)
 }
 
 // pause waits, but not beyond ctx.

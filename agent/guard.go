@@ -52,11 +52,10 @@ func (k *keeper) arm(act lease.Arm) {
 		req := guardapi.Request{Lease: k.conf.Name, Epoch: act.Epoch, Instance: k.a.self.Instance.String(),
 			Sent: act.Sent, Until: act.Until, StopBudget: act.Budget.StopBudget,
 			DyingTo: k.a.dyingTo(), DyingText: "leasedog dying " + k.a.node + " " + k.conf.Name}
-		call := k.a.opt.Guard.Arm
-		if act.Shorten {
-			call = k.a.opt.Guard.Shorten
+		r, err := k.a.opt.Guard.Arm(ctx, req)
+		if err == nil && act.Shorten && r.Until > act.Until {
+			r, err = k.a.opt.Guard.Shorten(ctx, req)
 		}
-		r, err := call(ctx, req)
 		ev := lease.Armed{Epoch: act.Epoch, Until: r.Until, Watchdog: r.Status.Watchdog, Err: text(err)}
 		if err == nil {
 			k.a.noteJumps(r.Status.Jumps)
@@ -134,7 +133,7 @@ func (a *Agent) dyingTo() string {
 
 // recordCause writes ahead, in the agent's own file, why a lease is being lost: a frozen guard cannot.
 func (k *keeper) recordCause(stage cause.Stage, epoch lease.Epoch, because string, due lease.Instant) {
-	k.files.add("", func(context.Context) {
+	k.disk.add("", func(context.Context) {
 		r := cause.Record{Lease: k.conf.Name, Epoch: uint64(epoch), BootID: k.a.kernelBoot, Stage: stage, By: "agent",
 			Because: because, Written: time.Now()}
 		if due != lease.Never {

@@ -25,7 +25,8 @@ type keeper struct {
 
 	gate   *gate
 	ladder *ladder
-	files  *queue
+	files  *queue // /run
+	disk   *queue // /var/lib, which may hang: nothing waits for it
 	guard  *queue
 
 	polls map[uint64]context.CancelFunc // the loop's: acquires that are out
@@ -40,7 +41,7 @@ type keeper struct {
 }
 
 func newKeeper(a *Agent, conf config.Lease) *keeper {
-	k := &keeper{a: a, conf: conf, files: newQueue(), guard: newQueue(), polls: map[uint64]context.CancelFunc{},
+	k := &keeper{a: a, conf: conf, files: newQueue(), disk: newQueue(), guard: newQueue(), polls: map[uint64]context.CancelFunc{},
 		planErr: errors.New("the cluster's configuration was not read yet")}
 	k.gate = newGate("leasedog-"+conf.Name, a.node, a.opt.Cluster, a.pacemakerDown, pollEvery,
 		func(e lease.Epoch) { k.post(lease.GateOpened{Epoch: e}) })
@@ -56,7 +57,7 @@ func newKeeper(a *Agent, conf config.Lease) *keeper {
 
 // run starts the drivers.
 func (k *keeper) run(ctx context.Context, all *sync.WaitGroup) {
-	for _, work := range []func(context.Context){k.files.work, k.guard.work, k.gate.work} {
+	for _, work := range []func(context.Context){k.files.work, k.disk.work, k.guard.work, k.gate.work} {
 		all.Go(func() { work(ctx) })
 	}
 }
@@ -73,9 +74,15 @@ func (k *keeper) post(ev lease.Event) {
 
 // step is the loop's: it gives the Holder one event and carries out what it says.
 func (k *keeper) step(ev lease.Event) {
-	if _, found := ev.(lease.Found); found {
+	switch ev := ev.(type) {
+	case lease.Found:
 		k.begun = true
-	} else if !k.begun {
+	case lease.Answered:
+		delete(k.polls, ev.Seq)
+	case lease.Failed:
+		delete(k.polls, ev.Seq)
+	}
+	if !k.begun {
 		return
 	}
 	for _, act := range k.holder.Step(k.a.opt.Now(), ev) {
@@ -157,8 +164,8 @@ func (k *keeper) entered(act lease.Enter) {
 	go func() { // for human eyes only: nothing waits for it
 		ctx, cancel := context.WithTimeout(k.a.life, toolTime)
 		defer cancel()
-		if act.Phase != lease.Acquiring {
-			k.gate.say(ctx, string(act.Phase))
+		if act.Phase == lease.Standby || act.Phase == lease.Held || act.Phase == lease.Paused {
+			k.gate.say(ctx, string(act.Phase)) // not on the way out of a lease, where the tool is needed
 		}
 	}()
 }

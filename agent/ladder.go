@@ -110,8 +110,7 @@ func (l *ladder) run(ctx context.Context, number int) {
 			forcing.Go(func() { l.force(ctx) })
 		}
 		if now >= kill && !killed {
-			killed = true
-			l.lastResort(ctx)
+			killed = l.lastResort(ctx)
 		}
 		if pause(ctx, provePace) != nil {
 			return
@@ -187,30 +186,31 @@ func (l *ladder) forceOne(ctx context.Context, plan pcmk.Plan, p pcmk.Primitive)
 
 // lastResort, just before a reset: once the attribute is known to be away, this node's controller and executor are
 // killed, so that nothing ordered before can arrive any more, and then the resource agents that outlive them. The
-// node is unclean to its peer afterwards, which a reset would make it too.
-func (l *ladder) lastResort(ctx context.Context) {
+// node is unclean to its peer afterwards, which a reset would make it too. It reports whether there is no point in
+// trying again.
+func (l *ladder) lastResort(ctx context.Context) (done bool) {
 	k := l.k
 	ctx, cancel := context.WithTimeout(ctx, l.timeLeft(toolTime))
 	defer cancel()
 	turn, err := k.gate.confirmClosed(ctx)
 	if err != nil {
-		k.log().WithError(err).Warn("no last resort: the attribute is not proven absent")
-		return
+		k.log().WithError(err).Debug("no last resort yet: the attribute is not proven absent")
+		return false
 	}
 	killed, err := pcmk.KillDaemons(k.a.opt.Proc, pcmk.Controld, pcmk.Execd)
 	k.log().WithField("killed", len(killed)).WithError(err).
 		Warn("last resort before a reset: this node's controller and executor are killed")
 	if err != nil {
-		return
+		return false
 	}
 	k.gate.sever(turn)
 	plan, err := k.currentPlan()
 	if err != nil {
-		return
+		return true
 	}
 	procs, err := pcmk.AgentProcesses(k.a.opt.Proc, plan.Primitives())
 	if err != nil {
-		return
+		return true
 	}
 	for _, p := range procs {
 		if p.Agent {
@@ -219,4 +219,5 @@ func (l *ladder) lastResort(ctx context.Context) {
 			_ = pcmk.Kill(k.a.opt.Proc, p.Process)
 		}
 	}
+	return true
 }

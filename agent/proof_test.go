@@ -29,7 +29,9 @@ type fakeCluster struct {
 	value    string // "" absent
 	readErr  error
 	frozen   bool // puts hang until they are killed
-	sticky   bool // a delete is accepted and not applied
+	shown    string
+	accepted func(value string) // a put is taken and applied later, or never
+	sticky   bool               // a delete is accepted and not applied
 	running  int
 	most     int
 	calls    []string
@@ -53,9 +55,16 @@ func (f *fakeCluster) tool(name string) func() {
 
 func (f *fakeCluster) PutAttribute(ctx context.Context, name, value string) error {
 	if strings.HasSuffix(name, "-state") {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.shown = value
 		return nil
 	}
 	defer f.tool("put " + value)()
+	if f.accepted != nil {
+		f.accepted(value)
+		return nil
+	}
 	if f.frozen {
 		<-ctx.Done()
 		return ctx.Err()
@@ -76,7 +85,12 @@ func (f *fakeCluster) DeleteAttribute(context.Context, string) error {
 	return nil
 }
 
-func (f *fakeCluster) ReadAttribute(context.Context, string, string) (pcmk.Attribute, error) {
+func (f *fakeCluster) ReadAttribute(_ context.Context, _, name string) (pcmk.Attribute, error) {
+	if strings.HasSuffix(name, "-state") {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return pcmk.Attribute{State: pcmk.Present, Value: f.shown}, nil
+	}
 	defer f.tool("read")()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -414,4 +428,62 @@ func TestLadder_Force(t *testing.T) {
 	if got := strings.Join(f.calls, ", "); got != "monitor s, demote s" {
 		t.Errorf("forced demote: %s", got)
 	}
+}
+
+// An attribute that comes back in the middle of a proof voids it, although it is deleted again (a late put).
+func TestProve_VoidWhenTheAttributeComesBack(t *testing.T) {
+	f := idleCluster()
+	k := testKeeper(t, f, procDir(t, controlled))
+	k.gate.set(0)
+	late := true
+	f.onRun = func(pcmk.Action) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if late {
+			late, f.value = false, "7"
+		}
+	}
+	if err := k.prove(t.Context(), twoPrimitives); err == nil {
+		t.Fatal("proven although the attribute was there while the monitors ran")
+	}
+	must(t, k.prove(t.Context(), twoPrimitives))
+}
+
+// A put that attrd has taken and that does not show yet is followed by a delete: absence alone proves nothing then.
+func TestGate_AcknowledgedPutIsDeleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := idleCluster()
+		f.accepted = func(string) {}
+		k := testKeeper(t, f, procDir(t, controlled))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go k.gate.work(ctx)
+		k.gate.set(7)
+		time.Sleep(time.Second) // the bubble's clock
+		k.gate.set(0)
+		f.mu.Lock()
+		f.calls = nil
+		f.mu.Unlock()
+		must(t, k.prove(ctx, twoPrimitives))
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if !strings.Contains(strings.Join(f.calls, ", "), "delete") {
+			t.Fatalf("no delete after a put that never showed: %v", f.calls)
+		}
+	})
+}
+
+// A queue with a job that waits for the loop ends with the agent all the same.
+func TestRun_EndsWithAJobThatPosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := testKeeper(t, idleCluster(), "/nonexistent")
+		ctx, cancel := context.WithCancel(t.Context())
+		var drivers sync.WaitGroup
+		drivers.Go(func() { k.files.work(ctx) })
+		k.files.add("", func(context.Context) { k.post(lease.RunWritten{}) })
+		synctest.Wait()
+		cancel()
+		close(k.a.done)
+		drivers.Wait()
+	})
 }

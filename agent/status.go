@@ -118,9 +118,9 @@ func (k *keeper) lastSurvey() survey {
 
 // describe is the loop's.
 func (k *keeper) describe(now lease.Instant) control.Lease {
-	v, s := k.holder.View(), k.lastSurvey()
+	v, s, last := k.holder.View(), k.lastSurvey(), k.last
 	l := control.Lease{Name: k.conf.Name, State: control.State(v.Phase), Epoch: uint64(v.Epoch), WhyNot: []string{},
-		Waiters: []string{}, Resources: k.resources(s), Guard: control.Guard{State: "off"}, LastTransition: &k.last}
+		Waiters: []string{}, Resources: k.resources(s), Guard: control.Guard{State: "off"}, LastTransition: &last}
 	switch v.Phase {
 	case lease.Winning:
 		l.State = control.StateAcquiring
@@ -141,6 +141,10 @@ func (k *keeper) describe(now lease.Instant) control.Lease {
 		l.WhyNot = append(l.WhyNot, s.whyNot...)
 		if v.LastError != "" && v.LastDenial.Verdict != lease.Denied {
 			l.WhyNot = append(l.WhyNot, v.LastError)
+		}
+		if v.LastFailure != "" {
+			l.WhyNot = append(l.WhyNot, fmt.Sprintf("the last grant could not be used: %s; next try in %.0f s",
+				v.LastFailure, max(0, v.NotBefore.Sub(now).Seconds())))
 		}
 		if v.Retired {
 			l.WhyNot = append(l.WhyNot, "this node was told to release it: leasedog acquire "+k.conf.Name)
@@ -319,11 +323,16 @@ func (h handler) release(k *keeper) (string, error) {
 	var v lease.View
 	h.a.inLoop(func() {
 		v = k.holder.View()
+		if v.Phase == "" {
+			return
+		}
 		if v.Phase != lease.Paused && v.Phase != lease.Resuming {
 			k.step(lease.LeaveAsked{Cause: "release asked", Retire: true})
 		}
 	})
 	switch v.Phase {
+	case "":
+		return "", control.Refuse(control.CodeTryAgain, "", "the agent has just started and has not seen the cluster yet")
 	case lease.Paused, lease.Resuming:
 		return "", control.Refuse(control.CodeRefused, "", "lease %s is paused", k.conf.Name)
 	case lease.Held:

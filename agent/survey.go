@@ -201,7 +201,7 @@ func (k *keeper) active(ctx context.Context, plan pcmk.Plan) lease.Tri {
 	return out
 }
 
-// nodeGates are the reasons for which this node may not hold any lease now (DESIGN 4.4.8).
+// nodeGates are the reasons for which this node may not hold any lease now (ARCHITECTURE 4.4.8).
 func (a *Agent) nodeGates(ctx context.Context, c cluster) (why []string) {
 	one, cancel := context.WithTimeout(ctx, toolTime)
 	defer cancel()
@@ -253,7 +253,7 @@ func (a *Agent) checkGuard(ctx context.Context) error {
 	if !changed {
 		return nil
 	}
-	b := a.effective(a.opt.Config.Budget())
+	b := a.effective(*a.base.Load())
 	if v := b.Violations(); len(v) > 0 {
 		return fmt.Errorf("with the watchdog of this node the budget does not hold: %v", v[0])
 	}
@@ -263,7 +263,7 @@ func (a *Agent) checkGuard(ctx context.Context) error {
 		}
 	})
 	a.bud.Store(&b)
-	if b.Hold() != a.opt.Config.Budget().Hold() {
+	if b.Hold() != a.base.Load().Hold() {
 		a.log.WithField("hold", b.Hold().String()).Warnf("the hold follows this node's watchdog (%v, c = %d)", b.Watchdog, b.Chances)
 	}
 	return nil

@@ -76,7 +76,7 @@ const (
 	maxDriftPPM = 100_000
 )
 
-// Budget is every duration of one lease. It is the only place where durations are derived; DESIGN names them by
+// Budget is every duration of one lease. It is the only place where durations are derived; ARCHITECTURE names them by
 // the letters in the comments. Two Budgets are compared with ==.
 type Budget struct {
 	Profile        string

@@ -261,6 +261,7 @@ type Holder struct {
 	known *Known
 	acts  []Action
 
+	now    Instant // of the newest Step
 	phase  Phase
 	since  Instant
 	cause  string
@@ -300,6 +301,9 @@ type Holder struct {
 	lastAnswer  Instant
 	lastDenial  Answer
 	lastError   string
+	lastFailure string
+	failBackOff time.Duration
+	newcomer    bool // this node never saw an arbiter: it touches nothing that it finds active
 }
 
 // Action is one of the action types of this package.
@@ -319,7 +323,7 @@ func NewHolder(opt HolderOptions, known *Known) *Holder {
 	if known.Epochs == nil {
 		known.Epochs = map[string]Epoch{}
 	}
-	return &Holder{opt: opt, known: known, budget: opt.Budget, backOff: StandBackFirst}
+	return &Holder{opt: opt, known: known, budget: opt.Budget, backOff: StandBackFirst, failBackOff: RetryAfterFailure}
 }
 
 // SetBudget changes what the next grant is asked for with. A held lease keeps its own.
@@ -365,7 +369,10 @@ type View struct {
 	LastAnswer Instant
 	LastDenial Answer
 	LastError  string
-	WhyNot     []string
+	// LastFailure is why the last grant could not be used, "" after one that could. NotBefore: no acquire earlier.
+	LastFailure string
+	NotBefore   Instant
+	WhyNot      []string
 }
 
 // View returns a snapshot.
@@ -373,7 +380,7 @@ func (h *Holder) View() View {
 	v := View{Phase: h.phase, Since: h.since, Cause: h.cause, Epoch: h.epoch, Hold: h.hold, Budget: h.budget,
 		Sent: h.sent, LoseAt: h.loseAt(), ResetAt: Never, Adopting: h.adopting, Retired: h.retired,
 		StandBack: h.standBack, Waiters: h.waiters, LastAnswer: h.lastAnswer, LastDenial: h.lastDenial,
-		LastError: h.lastError, WhyNot: h.reading.WhyNot}
+		LastError: h.lastError, LastFailure: h.lastFailure, NotBefore: h.notBefore, WhyNot: h.reading.WhyNot}
 	if h.armed != 0 {
 		v.ResetAt = h.armed
 	}
@@ -389,7 +396,12 @@ func (h *Holder) loseAt() Instant {
 		}
 		return h.sent.Add(h.budget.LossAfter)
 	case Held, Leaving:
-		return h.sent.Add(h.budget.LossAfter)
+		at := h.sent.Add(h.budget.LossAfter)
+		if h.armed != 0 {
+			// A guard that takes no extension resets at what it last acknowledged: stopping must begin S before that.
+			at = Earlier(at, h.armed.Add(-h.budget.StopBudget))
+		}
+		return at
 	case Paused:
 		if h.pauseFor > 0 {
 			return h.pauseSent.Add(h.pauseFor)

@@ -105,6 +105,9 @@ func (h *Holder) runWritten(now Instant, ev RunWritten) {
 		h.nextSend = now
 	case h.phase == Stopped && h.step == stepRun && ev.State == RunReleased && !failed:
 		h.step, h.nextSend = stepDisarm, now
+		if h.epoch == 0 {
+			h.step = stepRelease // nothing was ever held or armed
+		}
 	}
 }
 
@@ -181,6 +184,7 @@ func (h *Holder) disarmed(now Instant, ev Disarmed) {
 
 func (h *Holder) becomeHeld(now Instant, cause string) {
 	h.step, h.rearmed, h.pauseFor, h.pauseSent = stepNone, false, 0, 0
+	h.lastFailure, h.failBackOff = "", RetryAfterFailure
 	h.enter(now, Held, cause)
 }
 
@@ -197,9 +201,11 @@ func (h *Holder) becomeLeaving(now Instant, cause string) {
 	h.do(Stop{Ladder: h.ladder, Orderly: h.orderly, From: h.orderly, Until: Never})
 }
 
-// lose is becomeLosing for a grant that is not used: it also waits before the next try.
+// lose is becomeLosing for a grant that is not used: it also waits before the next try, longer each time.
 func (h *Holder) lose(now Instant, cause string) {
-	h.notBefore = now.Add(RetryAfterFailure)
+	h.lastFailure = cause
+	h.notBefore = now.Add(h.failBackOff)
+	h.failBackOff = min(2*h.failBackOff, StandBackMax)
 	h.becomeLosing(now, cause)
 }
 

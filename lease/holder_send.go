@@ -204,7 +204,9 @@ func (h *Holder) acquireAnswered(now Instant, p pending, a Answer) {
 		h.becomeWinning(now, a)
 	case Denied:
 		h.lastDenial = a
-		if h.startBy != 0 {
+		if h.newcomer {
+			h.note(true, "a guarded resource is active here, and %s holds the lease: stop one of them by hand", a.Holder)
+		} else if h.startBy != 0 {
 			h.becomeLosing(now, "resources were found active here, and the lease is denied: "+a.Reason)
 		}
 	default:

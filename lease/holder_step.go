@@ -8,7 +8,7 @@ import (
 // Step takes one event at one instant and returns what is to be done. Time is looked at first: an event that comes
 // late finds the lease already lost. The first event must be Found.
 func (h *Holder) Step(now Instant, ev Event) []Action {
-	h.acts = nil
+	h.acts, h.now = nil, now
 	if found, ok := ev.(Found); ok != (h.phase == "") {
 		panic(fmt.Sprintf("lease: Holder in phase %q got %T", h.phase, ev))
 	} else if ok {
@@ -81,6 +81,11 @@ func (h *Holder) begin(now Instant, f Found) {
 		h.party = h.opt.Self
 		if f.Active == Yes {
 			h.startBy = now.Add(h.opt.Budget.LossAfter)
+			if h.newcomer = h.known.Stamp.StoreID == ""; h.newcomer {
+				h.startBy = Never
+				h.note(true, "a guarded resource is active, and this node never saw its arbiter: nothing is touched "+
+					"while the lease is asked for")
+			}
 			h.becomeAcquiring(now, "a guarded resource is active: ask before touching it")
 			return
 		}
@@ -134,6 +139,7 @@ func (h *Holder) expire(now Instant) {
 	case h.phase == Acquiring && h.startBy != 0 && now >= h.startBy:
 		h.becomeLosing(now, "no grant in time for resources that were found active")
 	case h.phase == Winning && now >= h.since.Add(WinWithin):
+		h.lastFailure = "the attribute could not be set"
 		h.notBefore = now.Add(WinWithin)
 		h.becomeLeaving(now, fmt.Sprintf("the attribute could not be set within %v", WinWithin))
 	}
@@ -191,8 +197,8 @@ func (h *Holder) Next() Instant {
 	}
 	switch h.phase {
 	case Standby:
-		if h.notBefore != 0 && h.mayCompete(Later(h.notBefore, 1)) {
-			next = Earlier(next, h.notBefore)
+		if at := Later(h.notBefore, h.now+1); h.notBefore != 0 && h.mayCompete(at) {
+			next = Earlier(next, at)
 		}
 	case Acquiring:
 		if len(h.out) == 0 {

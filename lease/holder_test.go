@@ -563,6 +563,11 @@ func TestHolder_SuccessorReleases(t *testing.T) {
 
 // 6.4 Start: a guarded resource is active. Granted within L: nothing is touched. Denied or no answer: stopped.
 func TestHolder_StartOnActiveGroup(t *testing.T) {
+	newRig := func(t *testing.T) *rig {
+		r := newRig(t)
+		r.known.Stamp = Stamp{StoreID: "s1", Generation: 1}
+		return r
+	}
 	r := newRig(t)
 	r.start(Found{Active: Yes})
 	r.wantPhase(Acquiring)
@@ -836,4 +841,92 @@ func TestHolder_Prefer(t *testing.T) {
 	r.wantPhase(Standby)
 	r.ready()
 	r.wantPhase(Acquiring)
+}
+
+// A node that never saw its arbiter touches nothing that it finds active: it only asks, for as long as it takes.
+func TestHolder_NewcomerTouchesNothing(t *testing.T) {
+	r := newRig(t)
+	r.start(Found{Active: Yes})
+	for range 100 {
+		r.answer(ans(Denied, 7))
+		r.pass(lan.LossAfter)
+		r.step(Tick{})
+	}
+	if r.stop != nil {
+		t.Fatal("the resource was stopped")
+	}
+	r.wantPhase(Acquiring)
+	r.answer(ans(Granted, 8))
+	r.answer(ans(OK, 8))
+	r.wantPhase(Held)
+}
+
+// A guard that takes no extension resets at what it last acknowledged: the stop begins S before that, although every
+// renewal is acknowledged.
+func TestHolder_DeafGuard(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.fail["Arm"] = true
+	due := r.guard.Until
+	for r.now < due {
+		r.pass(lan.RenewEvery / 3)
+		r.step(Tick{})
+		if _, renewal := r.last().Body.(Renew); renewal && r.h.View().Phase == Held {
+			r.answer(ans(OK, 7))
+		}
+		if r.h.View().Phase == Losing {
+			break
+		}
+	}
+	r.wantPhase(Losing)
+	if left := due.Sub(r.now); left < lan.StopBudget-lan.RenewEvery {
+		t.Fatalf("only %v are left to stop", left)
+	}
+}
+
+// A grant that cannot be used is tried again later and later, and the next one that can ends that.
+func TestHolder_BacksOff(t *testing.T) {
+	r := newRig(t)
+	r.fail["StartGuard"] = true
+	r.start(Found{Active: No})
+	epoch, want := Epoch(7), RetryAfterFailure
+	for range 4 {
+		r.ready()
+		r.answer(ans(Granted, epoch))
+		r.answer(ans(OK, epoch))
+		lost := r.now
+		r.wantPhase(Losing)
+		r.step(Proven{Ladder: r.stop.Ladder})
+		r.answer(ans(OK, epoch))
+		if v := r.h.View(); v.NotBefore != lost.Add(want) || v.LastFailure == "" {
+			t.Fatalf("next try at %v because of %q, want %v", v.NotBefore, v.LastFailure, lost.Add(want))
+		}
+		r.now = r.h.View().NotBefore
+		epoch, want = epoch+1, 2*want
+	}
+}
+
+// What was never held has nothing to disarm.
+func TestHolder_StopWithoutEpoch(t *testing.T) {
+	r := newRig(t)
+	r.known.Stamp = Stamp{StoreID: "s1", Generation: 1}
+	r.fail["Disarm"] = true
+	r.start(Found{Active: Yes})
+	r.answer(ans(Denied, 7))
+	r.wantPhase(Losing)
+	r.step(Proven{Ladder: r.stop.Ladder})
+	r.wantPhase(Standby)
+}
+
+// Next never lies in the past of a Holder that has nothing to do: the loop would spin.
+func TestHolder_NextIsNotInThePast(t *testing.T) {
+	r := newRig(t, func(o *HolderOptions) { o.Defers = true })
+	r.start(Found{Active: No})
+	r.step(Reading{Proven: Yes, FreshUntil: r.now.Add(HeadStart + time.Second)})
+	r.pass(HeadStart + 2*time.Second)
+	r.step(Tick{})
+	r.wantPhase(Standby)
+	if next := r.h.Next(); next <= r.now {
+		t.Fatalf("next %v at %v", next, r.now)
+	}
 }

@@ -1,0 +1,230 @@
+package arbiterclient
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/leasedog/leasedog/arbiter/api"
+	"github.com/leasedog/leasedog/lease"
+)
+
+var renewal = lease.Renew{Party: lease.Party{Node: "node1", BootID: "b", Instance: lease.Instance{Start: 5, Nonce: 6}},
+	Epoch: 7, Seq: 42, Seen: lease.Stamp{StoreID: "s", Generation: 3}}
+
+func good() api.Answer {
+	return api.Answer{Proto: api.Proto, Verdict: "ok", Epoch: 7, Seq: 42, HoldNS: int64(8 * time.Second),
+		Stamp: api.Stamp{StoreID: "s", Generation: 4}, Waiters: []api.Waiter{{Node: "node2", Ready: true}}}
+}
+
+func serve(t *testing.T, h http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body) // only then does the server notice that the client has gone
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		h(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func answering(t *testing.T, a api.Answer) string {
+	return serve(t, func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(a) })
+}
+
+func ask(t *testing.T, urls ...string) (lease.Answer, error) {
+	t.Helper()
+	c, err := New(Options{URLs: urls, Cluster: "erp", Node: "node1", RequestTimeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	return c.Ask(ctx, "pg", renewal)
+}
+
+func TestAsk(t *testing.T) {
+	var path string
+	var got api.Renew
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		path = r.Method + " " + r.URL.Path
+		_ = json.NewDecoder(r.Body).Decode(&got)
+		_ = json.NewEncoder(w).Encode(good())
+	})
+	a, err := ask(t, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if path != "POST /v1/clusters/erp/leases/pg/renew" || got.Instance != "5-0000000000000006" || got.Seq != 42 || got.Proto != api.Proto {
+		t.Errorf("%s %+v", path, got)
+	}
+	if a.Verdict != lease.OK || a.Epoch != 7 || a.Hold != 8*time.Second || len(a.Waiters) != 1 || a.Stamp.Generation != 4 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// What is not one whole answer to this request is an error, and never an answer.
+func TestAsk_NoAnswer(t *testing.T) {
+	change := func(f func(*api.Answer)) string {
+		a := good()
+		f(&a)
+		return answering(t, a)
+	}
+	raw := func(status int, body string) string {
+		return serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(body))
+		})
+	}
+	text, _ := json.Marshal(good())
+	for name, tc := range map[string]struct{ url, want string }{
+		"not JSON":            {raw(200, "<html>welcome</html>"), "not JSON"},
+		"empty":               {raw(200, ""), "not JSON"},
+		"9 KiB":               {raw(200, string(text)+strings.Repeat(" ", 9<<10)), "larger than 8192"},
+		"something after it":  {raw(200, string(text)+`{"verdict":"lost"}`), "after its end"},
+		"wrong type":          {raw(200, `{"proto":1,"verdict":"ok","epoch":"7"}`), "not JSON of an arbiter"},
+		"unknown verdict":     {change(func(a *api.Answer) { a.Verdict = "fine" }), "unknown verdict"},
+		"no verdict":          {change(func(a *api.Answer) { a.Verdict = "" }), "unknown verdict"},
+		"another request's":   {change(func(a *api.Answer) { a.Seq = 41 }), "does not belong"},
+		"another protocol":    {change(func(a *api.Answer) { a.Proto = 2 }), "does not belong"},
+		"negative hold":       {change(func(a *api.Answer) { a.HoldNS = -1 }), "does not belong"},
+		"error with words":    {raw(403, `{"code":"forbidden","message":"not from there"}`), "status 403: not from there"},
+		"error without words": {raw(500, "oops"), "status 500"},
+		"redirect": {serve(t, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, answering(t, good()), http.StatusTemporaryRedirect)
+		}), "status 307"},
+		"nobody listens": {"http://" + closedPort(t), "refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if a, err := ask(t, tc.url); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("want an error with %q, got %+v %v", tc.want, a, err)
+			}
+		})
+	}
+}
+
+func closedPort(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// The deadline is over everything: an arbiter that accepts and says nothing ends with it.
+func TestAsk_DeadlineOverTheBody(t *testing.T) {
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(200)
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	c, err := New(Options{URLs: []string{url}, Cluster: "erp", RequestTimeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := c.Ask(ctx, "pg", renewal); err == nil {
+		t.Fatal("an answer without a body")
+	}
+	if _, err := c.Ask(context.Background(), "pg", renewal); err == nil {
+		t.Fatal("a request without a deadline was sent")
+	}
+}
+
+// Several addresses are asked side by side with the same seq; the first usable answer counts.
+func TestAsk_SeveralAddresses(t *testing.T) {
+	other := make(chan struct{}, 1)
+	hang := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		other <- struct{}{}
+		<-r.Context().Done()
+	})
+	working := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		<-other // the copy to the other address must be out as well, or this never answers
+		_ = json.NewEncoder(w).Encode(good())
+	})
+	broken := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "no") })
+	a, err := ask(t, broken, hang, working)
+	if err != nil || a.Verdict != lease.OK {
+		t.Fatalf("%+v %v", a, err)
+	}
+	if _, err := ask(t, broken, broken); err == nil || strings.Count(err.Error(), "not JSON") != 2 {
+		t.Fatalf("every address's error is told: %v", err)
+	}
+}
+
+// A connection that failed to answer is not used again: what comes late in it belongs to nobody.
+func TestAsk_NewConnectionAfterAnError(t *testing.T) {
+	var conns atomic.Int32
+	first := true
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if first {
+			first = false
+			fmt.Fprint(w, "not an answer")
+			return
+		}
+		_ = json.NewEncoder(w).Encode(good())
+	}))
+	s.Config.ConnState = func(_ net.Conn, st http.ConnState) {
+		if st == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	c, err := New(Options{URLs: []string{s.URL}, Cluster: "erp", RequestTimeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := c.Ask(ctx, "pg", renewal); err == nil {
+		t.Fatal("no error")
+	}
+	for range 2 {
+		if _, err := c.Ask(ctx, "pg", renewal); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := conns.Load(); n != 2 {
+		t.Fatalf("%d connections, want a new one after the error and no more", n)
+	}
+}
+
+// The environment's proxies do not decide where a lease is asked for.
+func TestAsk_NoProxy(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://"+closedPort(t))
+	t.Setenv("http_proxy", "http://"+closedPort(t))
+	if _, err := ask(t, answering(t, good())); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A name that does not resolve any more is dialled where it last was.
+func TestAddresses_LastGood(t *testing.T) {
+	tg := &target{}
+	if got := tg.addresses(t.Context(), "localhost"); len(got) == 0 {
+		t.Skip("localhost does not resolve on this machine")
+	}
+	if got := tg.addresses(t.Context(), "no-such-name.invalid"); len(got) == 0 {
+		t.Fatal("the last good address was forgotten")
+	}
+}
+
+func TestNew_Refuses(t *testing.T) {
+	for _, u := range []string{"", "10.0.0.1:7443", "https://10.0.0.1:7443", "http://10.0.0.1"} {
+		if _, err := New(Options{URLs: []string{u}, Cluster: "erp", RequestTimeout: time.Second}); err == nil {
+			t.Errorf("%q is accepted", u)
+		}
+	}
+}
