@@ -178,15 +178,16 @@ func (w *world) check() {
 	}
 }
 
-// checkEnter: epochs rise, nothing is lost whose renewals are acknowledged, and a world without faults does not move.
-func (w *world) checkEnter(k *worldKeeper, from Phase, act Enter) {
+// checkEnter: epochs rise, nothing is lost whose renewals are acknowledged (and taken by the guard), and a world without faults does not move.
+func (w *world) checkEnter(k *worldKeeper, from Phase, armed Instant, act Enter) {
 	n := k.a.n
 	switch {
 	case act.Phase == Held && from == Winning && act.Epoch <= w.won[k.name]:
 		w.violate("%s wins epoch %d of %s, after %d was won", n.name, act.Epoch, k.name, w.won[k.name])
 	case act.Phase == Held && from == Winning:
 		w.won[k.name] = act.Epoch
-	case act.Phase == Losing && (from == Held || from == Leaving) && strings.HasPrefix(act.Cause, "not renewed") && k.acked.Add(w.budget.LossAfter) > n.now():
+	case act.Phase == Losing && (from == Held || from == Leaving) && strings.HasPrefix(act.Cause, "not renewed") &&
+		(armed == 0 || armed.Add(-w.budget.StopBudget) > n.now()) && k.acked.Add(w.budget.LossAfter) > n.now():
 		w.violate("%s loses %s although a renewal sent at %v is acknowledged", n.name, k.name, k.acked)
 	}
 	if w.settled != 0 && act.Phase != Standby && act.Phase != Acquiring {

@@ -563,11 +563,11 @@ func (a *worldAgent) survey() {
 func (k *worldKeeper) step(ev Event) {
 	if _, found := ev.(Found); !k.a.dead && (found || k.begun) {
 		k.begun = true
-		from := k.h.phase
+		from, armed := k.h.phase, k.h.armed
 		acts := k.h.Step(k.a.n.now(), ev)
 		for _, act := range acts {
 			if e, ok := act.(Enter); ok {
-				k.a.n.w.checkEnter(k, from, e)
+				k.a.n.w.checkEnter(k, from, armed, e)
 				from = e.Phase
 			}
 		}
