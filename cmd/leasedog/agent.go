@@ -24,7 +24,6 @@ import (
 	"github.com/leasedog/leasedog/command"
 	"github.com/leasedog/leasedog/config"
 	"github.com/leasedog/leasedog/guard"
-	"github.com/leasedog/leasedog/guard/guardapi"
 	"github.com/leasedog/leasedog/pcmk"
 	"github.com/leasedog/leasedog/systemd"
 )
@@ -72,7 +71,7 @@ func runAgent(ctx context.Context, o *options) error {
 	}
 	return agent.New(agent.Options{
 		Config: conf, ConfigPath: o.configPath, Version: version, Log: log,
-		Arbiter: client, Guard: guardapi.NewClient(guardapi.SocketPath),
+		Arbiter: client, Guard: theGuard(),
 		Cluster: pcmk.New(command.Exec{}, tools, pcmk.Options{}), Units: &units{}, Notify: notify,
 		Preflight: preflight, Token: func() (time.Duration, error) { return corosyncToken(corosyncConf) },
 		Now: boottime.Now, RunDir: runDir, StateDir: stateDir, Proc: pcmk.DefaultProc, Fstab: "/etc/fstab",
