@@ -125,6 +125,9 @@ type Agent struct {
 
 	herald herald
 
+	lastCIB *pcmk.CIB // the survey's
+	cibAt   lease.Instant
+
 	base    atomic.Pointer[lease.Budget] // as configured
 	bud     atomic.Pointer[lease.Budget] // and with what the guard can do on this node
 	causeMu sync.Mutex

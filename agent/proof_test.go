@@ -378,6 +378,7 @@ func TestGate_AssertsAgain(t *testing.T) {
 			f.mu.Lock()
 			f.value = wrong
 			f.mu.Unlock()
+			k.gate.saw(wrong)                        // what the survey reads
 			time.Sleep(pollEvery + time.Millisecond) // the bubble's clock
 			synctest.Wait()
 			f.mu.Lock()

@@ -133,8 +133,9 @@ func (h *Holder) guardStarted(now Instant, ev GuardStarted) {
 
 // arm asks the guard to reset at F after the Sent of the newest acknowledged renewal.
 func (h *Holder) arm(shorten bool) {
-	h.do(Arm{Epoch: h.epoch, Sent: h.sent, Until: h.sent.Add(h.budget.HardDeadline()), Budget: h.budget,
-		Shorten: shorten && h.phase == Resuming})
+	until := h.sent.Add(h.budget.HardDeadline())
+	h.do(Arm{Epoch: h.epoch, Sent: h.sent, Until: until, Budget: h.budget,
+		Shorten: shorten && h.phase == Resuming && h.armed != 0 && until < h.armed})
 }
 
 func (h *Holder) guardArmed(now Instant, ev Armed) {

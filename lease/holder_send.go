@@ -78,6 +78,9 @@ func (h *Holder) sendRenew(now Instant) {
 	h.send(now, kindRenew, h.budget.RequestTimeout, func(seq uint64) any {
 		return Renew{Party: h.party, Epoch: h.epoch, Seq: seq, Seen: h.known.Stamp, Claim: claim}
 	})
+	if h.phase == Resuming && h.step == stepRun {
+		h.writeRun(RunHeld) // again: the last one failed, or is still under way
+	}
 	tell := h.phase == Resuming && h.step == stepTell
 	undo := h.phase == Held && h.pausing && !h.waitsFor(kindPause)
 	if tell || undo {

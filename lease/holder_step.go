@@ -19,6 +19,9 @@ func (h *Holder) Step(now Instant, ev Event) []Action {
 	if h.gone {
 		return nil
 	}
+	if a, ok := ev.(Armed); ok && a.Err == "" && a.Epoch == h.epoch && h.armed != 0 && (h.phase == Held || h.phase == Leaving) {
+		h.armed = Later(h.armed, a.Until) // what the guard has acknowledged counts even if it is read late
+	}
 	h.expire(now)
 	h.take(now, ev)
 	h.advance(now)
@@ -150,7 +153,7 @@ func (h *Holder) expiredCause(now Instant) string {
 	if why == "" {
 		why = "no answer"
 	}
-	if h.phase == Paused {
+	if h.phase == Paused || h.phase == Resuming && !h.rearmed {
 		return fmt.Sprintf("the pause of %v is over", h.pauseFor)
 	}
 	if h.sent == 0 {
