@@ -28,7 +28,7 @@ type Setup struct {
 // SystemdWatchdog is WatchdogSec, and W, in mode systemd. RequiredWatchdog is what the unit file says: there
 // the device carries the bound, and a long daemon-reload must not cost a reset.
 const (
-	SystemdWatchdog     = time.Second
+	SystemdWatchdog  = time.Second
 	RequiredWatchdog = 10 * time.Second
 )
 
