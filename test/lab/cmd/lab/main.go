@@ -50,7 +50,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().StringVar(&o.name, "name", "lab", "name of the cluster; clusters of different names live side by side")
-	root.AddCommand(depsCommand(&o), upCommand(&o), downCommand(&o), execCommand(&o), logsCommand(&o))
+	root.AddCommand(benchCommand(&o), depsCommand(&o), upCommand(&o), downCommand(&o), execCommand(&o), logsCommand(&o))
 	root.AddCommand(cutCommand(&o), healCommand(&o), freezeCommand(&o), thawCommand(&o), crashCommand(&o))
 	root.AddCommand(canaryCommand(&o), listCommand(), runCommand(&o), demoCommand(&o))
 	root.AddCommand(hiddenCommands(&o)...)
