@@ -69,7 +69,11 @@ func mutantControl(tag, name, about string) Scenario {
 				return err
 			}
 			r.Takeover(ctx, r.Standby(), 30*time.Second)
-			return pause(ctx, 5*time.Second)
+			if err := pause(ctx, 5*time.Second); err != nil {
+				return err
+			}
+			// Nothing resets it, and after the last resort its Pacemaker has no controller: it would not come back.
+			return r.Crash(ctx, r.Holder)
 		},
 	}
 }
