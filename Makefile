@@ -16,11 +16,12 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 BINARIES = $(notdir $(wildcard cmd/*))
 
-# Runs of each row of "make lab", and the seed of everything random in it.
+# Runs of each row of "make lab", the seed of everything random in it, and how many clusters play side by side.
 N    ?= 1
 SEED ?=
+JOBS ?= 2
 
-.PHONY: help build unit check install uninstall lab-build demo test lab
+.PHONY: help build unit check install uninstall lab-build demo test lab bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,10 +48,13 @@ demo: lab-build ## boot a real pair and an arbiter, and watch a split being surv
 	bin/lab demo
 
 test: check unit lab-build ## everything that a change must pass, the short lab matrix included (root)
-	bin/lab run all --short
+	bin/lab run all --short --jobs $(JOBS)
 
 lab: lab-build ## every scenario of the lab, N runs each: make lab N=3 (root)
-	bin/lab run all -n $(N) $(if $(SEED),--seed $(SEED))
+	bin/lab run all -n $(N) --jobs $(JOBS) $(if $(SEED),--seed $(SEED))
+
+bench: lab-build ## what holding a lease costs on a real pair, beside Pacemaker's own daemons (root)
+	bin/lab bench
 
 # The one list of files: FOLDER MODE FILE. Packages and the lab install from it too.
 define FILES

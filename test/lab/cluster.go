@@ -55,6 +55,8 @@ type Config struct {
 	// Systemd adds a member of class systemd to the group, Promotable a promotable clone beside it.
 	Systemd    bool `json:"systemd,omitempty"`
 	Promotable bool `json:"promotable,omitempty"`
+	// TwoLeases adds a group of its own with a lease of its own.
+	TwoLeases bool `json:"two_leases,omitempty"`
 	// Mutant is a build tag of the node's binary with a mistake compiled in. Only for controls.
 	Mutant string `json:"mutant,omitempty"`
 }

@@ -45,7 +45,7 @@ func faultScenarios() []Scenario {
 			About: "the standby's guard may not run in real time: it gets no lease, is not reset, and says why"},
 		{Name: "service-stop-hangs", InTest: true, Config: withService, Bound: takeoverBound(withService) + 2*time.Second,
 			Run: hanging(SlowHang), About: "the same with a member of class systemd whose stop hangs"},
-		{Name: "holder-crash-fast", Config: fast, Bound: takeoverBound(fast), Run: playCrash,
+		{Name: "holder-crash-fast", Alone: true, Config: fast, Bound: takeoverBound(fast), Run: playCrash,
 			About: "the holder loses power, profile fast, token 500"},
 		{Name: "promotable-isolated", Config: promotable, Bound: bound, Run: playPromotableIsolated,
 			About: "the lease also guards the promoted role of a clone: the isolated holder only demotes it"},
@@ -288,34 +288,33 @@ func playRealtimeForbidden(ctx context.Context, r *Run) error {
 	return playUnfit(ctx, r, "real-time", undo)
 }
 
-// playPromotableIsolated: the old holder's instance goes on unpromoted, without a reset, and the peer's is promoted. The
-// agent's own monitor is asked on both.
-func playPromotableIsolated(ctx context.Context, r *Run) error {
-	role := func(node string) string {
-		// 0 is unpromoted, 8 promoted: the tool exits with the agent's code and prints it.
+// What the monitor of the clone's instance says, as its exit code.
+const (
+	unpromoted = "0"
+	promoted   = "8"
+)
+
+// expectRole waits until a node's instance of the promotable clone has the role, by its agent's own monitor.
+func (r *Run) expectRole(ctx context.Context, node, want string) {
+	err := waitFor(ctx, fmt.Sprintf("monitor %s of the clone's instance on %s", want, node), 10*time.Second, func() error {
 		out, err := r.Exec(ctx, node, "/bin/sh", "-c", "crm_resource --resource state --force-check >/dev/null 2>&1; echo $?")
-		if err != nil {
-			return err.Error()
+		if got := strings.TrimSpace(out); err == nil && got != want {
+			err = fmt.Errorf("monitor: %s", got)
 		}
-		return strings.TrimSpace(out)
+		return err
+	})
+	if err != nil {
+		r.Fail("%v", err)
 	}
-	if got := role(r.Holder); got != "8" {
-		r.Fail("before the cut the holder's instance is not promoted (monitor: %s)", got)
-	}
+}
+
+// playPromotableIsolated: the old holder's instance goes on unpromoted, without a reset, and the peer's is promoted.
+func playPromotableIsolated(ctx context.Context, r *Run) error {
+	r.expectRole(ctx, r.Holder, promoted)
 	if err := playIsolated(ctx, r, false); err != nil {
 		return err
 	}
-	if got := role(r.Holder); got != "0" {
-		r.Fail("the isolated node's instance does not go on unpromoted (monitor: %s)", got)
-	}
-	promoted := func() error {
-		if got := role(r.Standby()); got != "8" {
-			return fmt.Errorf("monitor: %s", got)
-		}
-		return nil
-	}
-	if err := waitFor(ctx, "the peer's instance to be promoted", 10*time.Second, promoted); err != nil {
-		r.Fail("%v", err)
-	}
+	r.expectRole(ctx, r.Holder, unpromoted)
+	r.expectRole(ctx, r.Standby(), promoted)
 	return nil
 }

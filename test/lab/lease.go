@@ -51,7 +51,8 @@ const noTransition = serveGap
 // leaseScenarios are the rows about links, the arbiter and planned moves.
 func leaseScenarios() []Scenario {
 	lan := lanConfig()
-	slow := lan
+	slow, two, promotable := lan, lan, lan
+	two.TwoLeases, promotable.Promotable = true, true
 	slow.Token = 3 * time.Second
 	bound := takeoverBound(lan)
 	return []Scenario{
@@ -79,6 +80,11 @@ func leaseScenarios() []Scenario {
 		{Name: "switchover-slow-stop", InTest: true, Config: lan, Bound: 7 * time.Second,
 			About: "a planned move whose stop takes 5 s",
 			Run:   func(ctx context.Context, r *Run) error { return playSwitchover(ctx, r, 5) }},
+		{Name: "switchover-promotable", Config: promotable, Bound: 2 * time.Second,
+			About: "a planned move of a lease that also guards the promoted role of a clone", Run: playSwitchoverPromotable},
+		{Name: "two-leases", Config: two, Bound: bound,
+			About: "each node holds a lease; one is isolated, and the other, whose guard is armed already, takes both",
+			Run:   playTwoLeases},
 		{Name: "cold-alone", Config: lan, Bound: 90 * time.Second,
 			About: "both nodes are off; one starts alone: it gets the lease and runs", Run: playColdAlone},
 		{Name: "holder-isolated-token-3000", Config: slow, Bound: takeoverBound(slow),
@@ -302,4 +308,48 @@ func playColdAlone(ctx context.Context, r *Run) error {
 		}
 		return err
 	})
+}
+
+// playSwitchoverPromotable moves the lease and looks at both instances of the clone: demoted here, promoted there.
+func playSwitchoverPromotable(ctx context.Context, r *Run) error {
+	if err := playSwitchover(ctx, r, 0); err != nil {
+		return err
+	}
+	r.expectRole(ctx, r.Holder, unpromoted)
+	r.expectRole(ctx, r.Standby(), promoted)
+	return nil
+}
+
+// playTwoLeases: the preflight of a node that holds must not stumble over its own guard.
+func playTwoLeases(ctx context.Context, r *Run) error {
+	first, _, err := r.StatusOf(ctx, r.Holder, secondLease)
+	if err != nil {
+		return err
+	}
+	if first.State == "held" {
+		r.Event("%s holds both leases; the second moves to %s", r.Holder, r.Standby())
+		_, err := r.Exec(ctx, r.Holder, "leasedog", "switchover", secondLease, "--to", r.Standby(), "--wait", "--yes")
+		if err != nil {
+			return err
+		}
+	}
+	before, _, err := r.StatusOf(ctx, r.Standby(), secondLease)
+	if err != nil || before.State != "held" {
+		return fmt.Errorf("%s does not hold lease %s: %q %w", r.Standby(), secondLease, before.State, err)
+	}
+	if err := r.CutOff(ctx, r.Holder); err != nil {
+		return err
+	}
+	r.expectTakeover(ctx)
+	for _, name := range []string{leaseName, secondLease} {
+		l, _, err := r.StatusOf(ctx, r.Standby(), name)
+		if err != nil || l.State != "held" {
+			r.Fail("%s does not hold lease %s after the takeover: %q %v", r.Standby(), name, l.State, err)
+		}
+		if name == secondLease && l.Epoch != before.Epoch {
+			r.Fail("lease %s went from epoch %d to %d, although nothing happened to its holder", name, before.Epoch, l.Epoch)
+		}
+	}
+	r.expectNoReset()
+	return nil
 }

@@ -16,6 +16,8 @@ const (
 	guardUnit   = "leasedog-guard.service"
 	arbiterUnit = "leasedog-arbiter.service"
 	leaseName   = "app"
+	// secondLease guards g-two where Config.TwoLeases says so.
+	secondLease = "two"
 )
 
 // install builds leasedog and installs it into a folder that every host of the cluster has below its own disk: the same
@@ -64,6 +66,11 @@ type LeaseStatus struct {
 // Status asks the agent of one node about the lab's lease and returns the whole text too. An agent that is frozen or
 // gone is an error after three seconds.
 func (c *Cluster) Status(ctx context.Context, node string) (LeaseStatus, string, error) {
+	return c.StatusOf(ctx, node, leaseName)
+}
+
+// StatusOf is Status for a lease by name.
+func (c *Cluster) StatusOf(ctx context.Context, node, name string) (LeaseStatus, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	out, err := c.Exec(ctx, node, "leasedog", "status", "-o", "json")
@@ -77,11 +84,11 @@ func (c *Cluster) Status(ctx context.Context, node string) (LeaseStatus, string,
 		return LeaseStatus{}, out, fmt.Errorf("read leasedog's status on %s: %w", node, err)
 	}
 	for _, l := range status.Leases {
-		if l.Name == leaseName {
+		if l.Name == name {
 			return l, out, nil
 		}
 	}
-	return LeaseStatus{}, out, fmt.Errorf("leasedog on %s knows no lease %q", node, leaseName)
+	return LeaseStatus{}, out, fmt.Errorf("leasedog on %s knows no lease %q", node, name)
 }
 
 // leaseSettled is nil when the agents agree that holder holds and the other stands by.

@@ -22,6 +22,8 @@ type Scenario struct {
 	Control bool
 	// InTest marks the rows that "make test" runs, once each.
 	InTest bool
+	// Alone marks a row whose times are so short that no other cluster may run beside it.
+	Alone  bool
 	Config Config
 	// Bound is the longest time that the service may be gone, from the settled start to the settled end. A control has
 	// none.

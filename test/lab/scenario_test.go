@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -103,5 +104,26 @@ func TestSelect(t *testing.T) {
 func TestDemoActsExist(t *testing.T) {
 	if _, acts, err := demoActs(); err != nil || len(acts) != 4 {
 		t.Errorf("%d acts, %v", len(acts), err)
+	}
+}
+
+// A cluster stays with its configuration while there is any of it, and no row is handed out twice.
+func TestRowQueue(t *testing.T) {
+	a, b := Config{Profile: "a"}, Config{Profile: "b"}
+	q := newRowQueue([]Scenario{{Name: "a1", Config: a}, {Name: "b1", Config: b}, {Name: "b2", Config: b}, {Name: "a2", Config: a},
+		{Name: "b3", Config: b}})
+	var got []string
+	have := map[int]Config{}
+	for i := 0; ; i++ {
+		s, ok := q.next(have[i%2])
+		if !ok {
+			break
+		}
+		have[i%2] = s.Config
+		got = append(got, s.Name)
+	}
+	// The first begins with the larger group, the second with what is the largest then; each stays with its own.
+	if want := []string{"b1", "a1", "b2", "a2", "b3"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -34,7 +36,7 @@ func listCommand() *cobra.Command {
 
 // runFlags are what "lab run" takes.
 type runFlags struct {
-	n           int
+	n, jobs     int
 	seed        uint64
 	output      string
 	suite       string
@@ -50,13 +52,14 @@ func runCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := o.open()
+			clusters, err := o.openAll(min(f.jobs, len(selected)))
 			if err != nil {
 				return err
 			}
-			return play(cmd, c, selected, f)
+			return play(cmd, clusters, selected, f)
 		}}
 	cmd.Flags().IntVarP(&f.n, "runs", "n", 1, "how often to play each")
+	cmd.Flags().IntVarP(&f.jobs, "jobs", "j", 1, "how many clusters play side by side")
 	cmd.Flags().Uint64Var(&f.seed, "seed", f.seed, "of everything random")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
 	cmd.Flags().StringVar(&f.suite, "suite", "bookworm", "Debian release")
@@ -66,37 +69,50 @@ func runCommand(o *options) *cobra.Command {
 	return cmd
 }
 
-// play runs the scenarios one after the other; one that could not be played is a failed row, not the end.
-func play(cmd *cobra.Command, c *lab.Cluster, selected []lab.Scenario, f runFlags) error {
+// openAll returns as many clusters as are to play side by side: NAME, NAME2, NAME3, …
+func (o *options) openAll(jobs int) ([]*lab.Cluster, error) {
+	if jobs < 1 || jobs > maxJobs {
+		return nil, fmt.Errorf("--jobs %d: must be 1 to %d", jobs, maxJobs)
+	}
+	clusters := make([]*lab.Cluster, jobs)
+	for i := range clusters {
+		name := o.name
+		if i > 0 {
+			name += strconv.Itoa(i + 1)
+		}
+		var err error
+		if clusters[i], err = lab.Open(name, os.Stderr); err != nil {
+			return nil, err
+		}
+	}
+	return clusters, nil
+}
+
+// maxJobs keeps the names within what the kernel allows; no machine that the lab was tried on has work for more.
+const maxJobs = 8
+
+// play plays the scenarios and prints the table.
+func play(cmd *cobra.Command, clusters []*lab.Cluster, selected []lab.Scenario, f runFlags) error {
 	ctx := cmd.Context()
 	if !f.reuse { // what is up may have been booted with older programs
-		if err := c.Down(ctx); err != nil {
+		if err := lab.DownAll(ctx, clusters); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(os.Stderr, "%d scenarios, %d runs each, seed %d\n", len(selected), f.n, f.seed)
-	say := func(line string) { fmt.Fprintln(os.Stderr, "  "+line) }
-	results, pass := []lab.Result{}, true
-	for i, s := range selected {
-		fmt.Fprintf(os.Stderr, "[%d/%d] %s: %s\n", i+1, len(selected), s.Name, s.About)
-		res, err := c.Play(ctx, s, f.suite, f.n, f.seed, say)
-		if ctx.Err() != nil {
-			break
+	fmt.Fprintf(os.Stderr, "%d scenarios, %d runs each, %d side by side, seed %d\n", len(selected), f.n, len(clusters), f.seed)
+	results := lab.PlayAll(ctx, clusters, selected, f.suite, f.n, f.seed, func(c *lab.Cluster, line string) {
+		if len(clusters) > 1 {
+			line = fmt.Sprintf("%-6s %s", c.ID, line)
 		}
-		if err != nil {
-			res.Pass = false
-			res.Evidence = append(res.Evidence, err.Error())
-			say(err.Error())
-		}
-		results = append(results, res)
-		pass = pass && res.Pass
-	}
+		fmt.Fprintln(os.Stderr, line)
+	})
 	if !f.keep {
-		// A signal ends the plays; the cluster is taken down all the same.
-		if err := c.Down(context.WithoutCancel(ctx)); err != nil {
+		// A signal ends the plays; the clusters are taken down all the same.
+		if err := lab.DownAll(context.WithoutCancel(ctx), clusters); err != nil {
 			fmt.Fprintln(os.Stderr, "lab:", err)
 		}
 	}
+	pass := !slices.ContainsFunc(results, func(r lab.Result) bool { return !r.Pass })
 	if f.output == "json" {
 		enc := json.NewEncoder(os.Stdout)
 		enc.SetIndent("", "  ")
