@@ -62,11 +62,8 @@ func (g *Grantor) renew(now Instant, l *grantLease, r Request, b Renew) {
 			l.first = now
 		}
 		g.usedBy(now, l, b)
-		if l.rec.State != RecordPaused {
-			l.holdEnd = Later(l.holdEnd, now.Add(l.rec.Hold))
-		} else if hold, ends := l.rec.quarantine(g.opt.MaxHold); ends {
-			l.holdEnd = Later(l.holdEnd, now.Add(hold))
-		} else {
+		l.holdEnd = Later(l.holdEnd, now.Add(l.rec.Hold))
+		if l.rec.State == RecordPaused && l.rec.PauseHold == 0 {
 			l.holdEnd = Never
 		}
 	}

@@ -75,8 +75,10 @@ type RunRecord struct {
 	Epoch    Epoch
 	Hold     time.Duration
 	PauseFor time.Duration
-	Sent     Instant // of the newest acknowledged renewal when this was written (the guard knows a newer one)
-	Budget   Budget  // of the grant
+	// Maintenance: the pause began with Pacemaker's maintenance and ends with it.
+	Maintenance bool
+	Sent        Instant // of the newest acknowledged renewal when this was written (the guard knows a newer one)
+	Budget      Budget  // of the grant
 }
 
 // GuardState is what a running guard shows as armed for this lease.
@@ -108,11 +110,14 @@ type (
 	}
 	// Reading is what a poll of this node found. It counts until FreshUntil.
 	Reading struct {
-		WhyNot     []string // why this node may not compete; empty with Proven Yes: it may
-		Proven     Tri      // the guarded resources are proven stopped here
-		Running    Tri      // the guarded resources run here as they should
-		CannotRun  string   // why Pacemaker cannot run a guarded resource here; "" if it can
-		FreshUntil Instant
+		WhyNot    []string // why this node may not compete; empty with Proven Yes: it may
+		Proven    Tri      // the guarded resources are proven stopped here
+		Running   Tri      // the guarded resources run here as they should
+		CannotRun string   // why Pacemaker cannot run a guarded resource here; "" if it can
+		// Maintenance: Pacemaker leaves every guarded resource here alone (maintenance mode of the cluster or the node,
+		// or all of them unmanaged).
+		Maintenance Tri
+		FreshUntil  Instant
 	}
 	// KnownSaved answers SaveKnown with Wait.
 	KnownSaved struct {
@@ -296,14 +301,18 @@ type Holder struct {
 	backOff     time.Duration
 	pauseFor    time.Duration
 	pauseSent   Instant
-	pausing     bool   // a pause was sent and not answered: its outcome is unknown
-	resumeSeq   uint64 // of the newest resume that left
-	lastAnswer  Instant
-	lastDenial  Answer
-	lastError   string
-	lastFailure string
-	failBackOff time.Duration
-	newcomer    bool // this node never saw an arbiter: it touches nothing that it finds active
+	pausing     bool // a pause was sent and not answered: its outcome is unknown
+	// byMaintenance: the pause (asked for, or entered) began with Pacemaker's maintenance.
+	byMaintenance bool
+	nextPause     Instant // earliest next pause for maintenance
+	pauseProblem  string  // why the newest pause or resume that was asked for did not happen
+	resumeSeq     uint64  // of the newest resume that left
+	lastAnswer    Instant
+	lastDenial    Answer
+	lastError     string
+	lastFailure   string
+	failBackOff   time.Duration
+	newcomer      bool // this node never saw an arbiter: it touches nothing that it finds active
 }
 
 // Action is one of the action types of this package.
@@ -373,6 +382,12 @@ type View struct {
 	LastFailure string
 	NotBefore   Instant
 	WhyNot      []string
+	Pausing     bool          // a pause was asked for and is not settled
+	PauseFor    time.Duration // Paused: its length; 0 is without an end
+	// PauseProblem is why the newest pause or resume that was asked for did not happen.
+	PauseProblem string
+	// Maintenance: Pacemaker is in maintenance as far as is known, and, in Paused, the pause ends with it.
+	Maintenance bool
 }
 
 // View returns a snapshot.
@@ -380,7 +395,8 @@ func (h *Holder) View() View {
 	v := View{Phase: h.phase, Since: h.since, Cause: h.cause, Epoch: h.epoch, Hold: h.hold, Budget: h.budget,
 		Sent: h.sent, LoseAt: h.loseAt(), ResetAt: Never, Adopting: h.adopting, Retired: h.retired,
 		StandBack: h.standBack, Waiters: h.waiters, LastAnswer: h.lastAnswer, LastDenial: h.lastDenial,
-		LastError: h.lastError, LastFailure: h.lastFailure, NotBefore: h.notBefore, WhyNot: h.reading.WhyNot}
+		LastError: h.lastError, LastFailure: h.lastFailure, NotBefore: h.notBefore, WhyNot: h.reading.WhyNot,
+		Pausing: h.pausing, PauseFor: h.pauseFor, PauseProblem: h.pauseProblem, Maintenance: h.byMaintenance}
 	if h.armed != 0 {
 		v.ResetAt = h.armed
 	}

@@ -127,7 +127,7 @@ func (h *Holder) guardStarted(now Instant, ev GuardStarted) {
 			return
 		}
 		h.note(true, "the guard does not start, the lease stays paused: %s", ev.Err)
-		h.becomePausedAgain(now)
+		h.becomePausedAgain(now, "the guard does not start: "+ev.Err)
 	}
 }
 
@@ -184,7 +184,7 @@ func (h *Holder) disarmed(now Instant, ev Disarmed) {
 }
 
 func (h *Holder) becomeHeld(now Instant, cause string) {
-	h.step, h.rearmed, h.pauseFor, h.pauseSent = stepNone, false, 0, 0
+	h.step, h.rearmed, h.pauseFor, h.pauseSent, h.byMaintenance = stepNone, false, 0, 0, false
 	h.lastFailure, h.failBackOff = "", RetryAfterFailure
 	h.enter(now, Held, cause)
 }
@@ -237,29 +237,12 @@ func (h *Holder) becomeStopped(now Instant) {
 	h.enter(now, Stopped, "proven stopped")
 }
 
-func (h *Holder) becomePaused(now, sent Instant) {
-	h.pauseSent, h.step, h.nextSend, h.out = sent, stepRun, now, nil
-	h.enter(now, Paused, "paused")
-}
-
-// becomePausedAgain falls back from an unfinished resume, of which the arbiter has not been told.
-func (h *Holder) becomePausedAgain(now Instant) {
-	h.step, h.rearmed, h.out = stepNone, false, nil
-	h.nextSend = now.Add(RetryAfterFailure)
-	h.enter(now, Paused, "cannot resume")
-}
-
-func (h *Holder) becomeResuming(now Instant, cause string) {
-	h.step, h.rearmed, h.nextSend = stepSave, false, now
-	h.enter(now, Resuming, cause)
-}
-
 // record is what /run must say.
 func (h *Holder) record(s RunState) RunRecord {
 	r := RunRecord{Lease: h.opt.Lease, State: s, Party: h.party, Epoch: h.epoch, Hold: h.hold,
 		PauseFor: h.pauseFor, Sent: h.sent, Budget: h.budget}
 	if s == RunPaused {
-		r.Sent = h.pauseSent
+		r.Sent, r.Maintenance = h.pauseSent, h.byMaintenance
 	}
 	return r
 }

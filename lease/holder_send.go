@@ -68,16 +68,20 @@ func (h *Holder) claim() *Claim {
 	return c
 }
 
+func (h *Holder) renew(now Instant) {
+	claim := h.claim()
+	h.send(now, kindRenew, h.budget.RequestTimeout, func(seq uint64) any {
+		return Renew{Party: h.party, Epoch: h.epoch, Seq: seq, Seen: h.known.Stamp, Claim: claim}
+	})
+}
+
 func (h *Holder) sendRenew(now Instant) {
 	h.nextSend = now.Add(h.budget.RenewEvery)
 	if h.adopting {
 		h.sendAdopt(now)
 		return
 	}
-	claim := h.claim()
-	h.send(now, kindRenew, h.budget.RequestTimeout, func(seq uint64) any {
-		return Renew{Party: h.party, Epoch: h.epoch, Seq: seq, Seen: h.known.Stamp, Claim: claim}
-	})
+	h.renew(now)
 	if h.phase == Resuming && h.step == stepRun {
 		h.writeRun(RunHeld) // again: the last one failed, or is still under way
 	}
@@ -90,35 +94,6 @@ func (h *Holder) sendRenew(now Instant) {
 		})
 	}
 }
-
-func (h *Holder) pauseAsked(now Instant, ev PauseAsked) {
-	if h.phase != Held || h.adopting || h.pausing || ev.For < 0 {
-		h.note(false, "cannot pause now: the lease is %s", h.phase)
-		return
-	}
-	h.pausing, h.pauseFor = true, ev.For
-	h.send(now, kindPause, h.budget.RequestTimeout, func(seq uint64) any {
-		return Pause{Party: h.party, Epoch: h.epoch, Seq: seq, Seen: h.known.Stamp, For: ev.For, Terms: h.budget.Terms}
-	})
-}
-
-// keepPaused repeats what is not done yet on the way into a pause, and installs a successor's instance.
-func (h *Holder) keepPaused(now Instant) {
-	h.nextSend = now.Add(h.budget.RenewEvery)
-	switch {
-	case h.step == stepRun:
-		h.writeRun(RunPaused)
-	case h.step == stepDisarm:
-		h.do(Disarm{Epoch: h.epoch})
-	case h.step == stepArm:
-		h.do(Arm{Epoch: h.epoch, Sent: h.pauseSent, Until: h.pauseEnd(), Budget: h.budget})
-	case h.adopting:
-		h.nextSend = now.Add(max(h.budget.RenewEvery, RetryAfterFailure))
-		h.sendAdopt(now)
-	}
-}
-
-func (h *Holder) pauseEnd() Instant { return h.pauseSent.Add(h.pauseFor + h.budget.StopBudget) }
 
 // finish is the tail of a loss: /run says released, disarm, release; each step only after the one before it.
 func (h *Holder) finish(now Instant) {
@@ -189,8 +164,12 @@ func (h *Holder) failed(now Instant, ev Failed) {
 	if i < 0 {
 		return
 	}
+	k := h.out[i].kind
 	h.out = slices.Delete(h.out, i, i+1)
 	h.lastError = ev.Err
+	if k == kindPause {
+		h.pauseFailed(now, ev.Err)
+	}
 }
 
 func (h *Holder) acquireAnswered(now Instant, p pending, a Answer) {
@@ -235,7 +214,7 @@ func (h *Holder) adoptAnswered(now Instant, a Answer) {
 
 func (h *Holder) renewAnswered(now Instant, p pending, a Answer) {
 	switch h.phase {
-	case Winning, Held, Leaving, Resuming:
+	case Winning, Held, Leaving, Resuming, Paused:
 	default:
 		return
 	}
@@ -244,6 +223,9 @@ func (h *Holder) renewAnswered(now Instant, p pending, a Answer) {
 		h.becomeLosing(now, "the arbiter says lost: "+a.Reason)
 		return
 	case a.Verdict != OK || a.Epoch != h.epoch:
+		return
+	case h.phase == Paused:
+		h.heardPaused(now, a)
 		return
 	}
 	if p.sent > h.sent {
@@ -271,32 +253,5 @@ func (h *Holder) renewAnswered(now Instant, p pending, a Answer) {
 func (h *Holder) releaseAnswered(now Instant, a Answer) {
 	if h.phase == Stopped && h.step == stepRelease && slices.Contains([]Verdict{OK, Lost, Refused}, a.Verdict) {
 		h.becomeStandby(now, "released")
-	}
-}
-
-// pauseAnswered enters the pause only while no resume with a higher seq has left (4.4.9).
-func (h *Holder) pauseAnswered(now Instant, p pending, a Answer) {
-	if h.phase != Held || h.resumeSeq > p.seq {
-		return
-	}
-	if a.Verdict != OK || a.Epoch != h.epoch {
-		h.note(true, "the arbiter does not pause the lease: %s", a.Reason)
-		return // its outcome counts as unknown: resume is sent until it is answered
-	}
-	h.pausing = false
-	h.becomePaused(now, p.sent)
-}
-
-func (h *Holder) resumeAnswered(now Instant, a Answer) {
-	if a.Verdict == Lost {
-		h.becomeLosing(now, "the arbiter says lost: "+a.Reason)
-		return
-	}
-	if a.Verdict != OK || a.Epoch != h.epoch {
-		return
-	}
-	h.pausing = false
-	if h.phase == Resuming && h.step == stepTell {
-		h.becomeHeld(now, "resumed")
 	}
 }

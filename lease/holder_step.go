@@ -63,9 +63,7 @@ func (h *Holder) take(now Instant, ev Event) {
 	case PauseAsked:
 		h.pauseAsked(now, ev)
 	case ResumeAsked:
-		if h.phase == Paused && h.step == stepNone && !h.adopting {
-			h.becomeResuming(now, "resume asked")
-		}
+		h.resumeAsked(now)
 	case Jumped:
 		h.jumped(ev)
 		h.expire(now)
@@ -108,7 +106,7 @@ func (h *Holder) begin(now Instant, f Found) {
 	inTime := guarded && now < h.sent.Add(h.budget.LossAfter)
 	switch {
 	case r.State == RunPaused && (r.PauseFor == 0 || guarded):
-		h.pauseFor, h.pauseSent, h.adopting = r.PauseFor, r.Sent, true
+		h.pauseFor, h.pauseSent, h.byMaintenance, h.adopting = r.PauseFor, r.Sent, r.Maintenance, true
 		if f.Guard != nil { // paused was written, and what follows was not finished; no resume has left yet
 			h.step = stepDisarm
 			if h.pauseFor > 0 {
@@ -129,13 +127,18 @@ func (h *Holder) begin(now Instant, f Found) {
 
 // expire does what time alone demands.
 func (h *Holder) expire(now Instant) {
+	unanswered := false
 	h.out = slices.DeleteFunc(h.out, func(p pending) bool {
 		if now <= p.deadline {
 			return false
 		}
 		h.lastError = "no answer in time"
+		unanswered = unanswered || p.kind == kindPause
 		return true
 	})
+	if unanswered && h.phase == Held {
+		h.pauseFailed(now, "the arbiter did not answer in time")
+	}
 	switch {
 	case now >= h.loseAt():
 		h.becomeLosing(now, h.expiredCause(now))
@@ -167,6 +170,7 @@ func (h *Holder) advance(now Instant) {
 	if h.phase == Held {
 		h.mayGiveUp(now)
 	}
+	h.followMaintenance(now)
 	if h.phase == Paused && h.pauseFor > 0 && h.step == stepNone && !h.adopting &&
 		now >= h.pauseSent.Add(h.pauseFor-h.budget.LossAfter) {
 		h.becomeResuming(now, "the pause ends soon")
@@ -213,9 +217,8 @@ func (h *Holder) Next() Instant {
 	case Winning, Held, Leaving, Resuming, Stopped:
 		next = Earlier(next, h.nextSend)
 	case Paused:
-		if h.adopting || h.step != stepNone {
-			next = Earlier(next, h.nextSend)
-		} else if h.pauseFor > 0 {
+		next = Earlier(next, h.nextSend)
+		if h.pauseFor > 0 && !h.adopting && h.step == stepNone {
 			next = Earlier(next, h.pauseSent.Add(h.pauseFor-h.budget.LossAfter))
 		}
 	}

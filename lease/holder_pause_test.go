@@ -1,0 +1,275 @@
+package lease
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func pausedFor(d time.Duration) Answer {
+	a := ans(OK, 7)
+	a.Paused, a.Hold = true, max(lan.Hold(), lan.PauseHold(d))
+	return a
+}
+
+// pausedRig is a rig in an endless pause.
+func pausedRig(t *testing.T) *rig {
+	r := newRig(t)
+	r.win()
+	r.step(PauseAsked{})
+	r.answer(pausedFor(0))
+	r.wantPhase(Paused)
+	return r
+}
+
+func maintenance(r *rig, m Tri) {
+	r.step(Reading{Running: Yes, Maintenance: m, FreshUntil: r.now.Add(15 * time.Second)})
+}
+
+// 4.4.9, entering: arbiter first, then /run, then disarm.
+func TestHolder_PauseAndResumeInOrder(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.step(PauseAsked{})
+	if r.guard == nil {
+		t.Fatal("disarmed before the arbiter answered")
+	}
+	r.log = nil
+	r.answer(ans(OK, 7))
+	r.wantPhase(Paused)
+	r.order("WriteRun", "Disarm")
+	if r.guard != nil || r.run != RunPaused || r.h.Gate() != 7 {
+		t.Fatalf("guard %v run %s gate %d", r.guard, r.run, r.h.Gate())
+	}
+	r.pass(24 * time.Hour)
+	r.step(Tick{})
+	r.wantPhase(Paused)
+	r.log = nil
+	r.step(ResumeAsked{})
+	r.wantPhase(Resuming)
+	if _, ok := r.last().Body.(Renew); !ok {
+		t.Fatalf("resume begins with %T", r.last().Body)
+	}
+	r.answer(ans(OK, 7))
+	r.order("Send", "StartGuard", "Arm", "WriteRun", "Send")
+	if _, ok := r.last().Body.(Resume); !ok || r.guard == nil || r.run != RunHeld {
+		t.Fatalf("%T guard %v run %s", r.last().Body, r.guard, r.run)
+	}
+	r.answer(ans(OK, 7))
+	r.wantPhase(Held)
+}
+
+// An unanswered pause counts as not paused, and resume is sent until it is answered; a late ok enters nothing.
+func TestHolder_PauseAnswerLost(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.step(PauseAsked{})
+	pause := r.last()
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	r.answer(ans(OK, 7))
+	r.now = pause.Deadline + 1
+	r.step(Tick{})
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	if _, ok := r.last().Body.(Resume); !ok {
+		t.Fatalf("want a resume, got %T", r.last().Body)
+	}
+	r.step(Answered{Seq: pause.Seq, Answer: ans(OK, 7)})
+	r.wantPhase(Held)
+	if r.guard == nil {
+		t.Fatal("the guard was disarmed")
+	}
+}
+
+// Without an acknowledged renewal after the guard counts again, a resume is a held lease like any other.
+func TestHolder_ResumeThenSilence(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.step(PauseAsked{})
+	r.answer(ans(OK, 7))
+	r.step(ResumeAsked{})
+	r.answer(ans(OK, 7))
+	r.pass(lan.LossAfter)
+	r.step(Tick{})
+	r.wantPhase(Losing)
+}
+
+// A timed pause ends in the ladder if nobody resumes; the guard was armed for D+S.
+func TestHolder_TimedPause(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.step(PauseAsked{For: time.Hour})
+	sent := r.last().Sent
+	r.answer(pausedFor(time.Hour))
+	r.wantPhase(Paused)
+	if r.guard == nil || r.guard.Until != sent.Add(time.Hour+lan.StopBudget) {
+		t.Fatalf("guard %+v", r.guard)
+	}
+	r.now = sent.Add(time.Hour - lan.LossAfter)
+	r.step(Tick{})
+	r.wantPhase(Resuming)
+	r.now = sent.Add(time.Hour)
+	r.step(Tick{})
+	r.wantPhase(Losing)
+}
+
+// A hold that is too short for the pause is no pause.
+func TestHolder_PauseHoldTooShort(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.step(PauseAsked{For: time.Hour})
+	a := pausedFor(time.Hour)
+	a.Hold--
+	r.answer(a)
+	r.wantPhase(Held)
+	if r.guard == nil || !r.h.View().Pausing || !strings.Contains(r.h.View().PauseProblem, "this node needs") {
+		t.Fatalf("guard %v, %+v", r.guard, r.h.View())
+	}
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	if _, ok := r.last().Body.(Resume); !ok {
+		t.Fatalf("want a resume, got %T", r.last().Body)
+	}
+}
+
+func TestHolder_PauseRefused(t *testing.T) {
+	r := newRig(t)
+	r.step(Found{Active: No})
+	for name, ask := range map[string]Event{"only a lease that is held": PauseAsked{}, "no length": PauseAsked{For: -1},
+		"not paused here": ResumeAsked{}} {
+		r.step(ask)
+		if got := r.h.View().PauseProblem; !strings.Contains(got, name) || len(r.sends) > 0 {
+			t.Errorf("%T: %q", ask, got)
+		}
+	}
+}
+
+// A paused node is heard from time to time, and hears that somebody elsewhere asks it to resume. What it sends
+// extends nothing here.
+func TestHolder_PausedHearsResumeAsk(t *testing.T) {
+	r := pausedRig(t)
+	sent := r.h.View().Sent
+	r.pass(RetryAfterFailure + lan.RenewEvery)
+	r.step(Tick{})
+	renewal, ok := r.last().Body.(Renew)
+	if !ok || renewal.Claim == nil || renewal.Claim.State != ClaimPaused {
+		t.Fatalf("sent %+v", r.last().Body)
+	}
+	r.answer(pausedFor(0))
+	r.wantPhase(Paused)
+	if r.h.View().Sent != sent || r.guard != nil {
+		t.Fatal("a renewal in a pause counts for something")
+	}
+	r.pass(RetryAfterFailure)
+	r.step(Tick{})
+	a := pausedFor(0)
+	a.ResumeAsk = true
+	r.answer(a)
+	r.wantPhase(Resuming)
+}
+
+// A record that does not say paused ends the pause: nobody would deny the peer for longer than a hold.
+func TestHolder_PausedButTheRecordIsNot(t *testing.T) {
+	r := pausedRig(t)
+	r.pass(RetryAfterFailure + lan.RenewEvery)
+	r.step(Tick{})
+	r.answer(ans(OK, 7))
+	r.wantPhase(Resuming)
+}
+
+// A lease that an operator gave away while this node was paused is lost here as any other.
+func TestHolder_LostWhilePaused(t *testing.T) {
+	r := pausedRig(t)
+	r.pass(RetryAfterFailure + lan.RenewEvery)
+	r.step(Tick{})
+	r.answer(ans(Lost, 8))
+	r.wantPhase(Losing)
+}
+
+// 6.4: maintenance pauses without an end, and resumes on a positive reading only.
+func TestHolder_FollowsMaintenance(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	maintenance(r, Unknown)
+	r.wantPhase(Held)
+	if _, ok := r.last().Body.(Pause); ok {
+		t.Fatal("what is not known pauses")
+	}
+	maintenance(r, Yes)
+	if p, ok := r.last().Body.(Pause); !ok || p.For != 0 {
+		t.Fatalf("sent %+v", r.last().Body)
+	}
+	r.answer(pausedFor(0))
+	r.wantPhase(Paused)
+	if r.guard != nil {
+		t.Fatal("still armed")
+	}
+	for _, m := range []Tri{Yes, Unknown} {
+		maintenance(r, m)
+		r.wantPhase(Paused)
+	}
+	r.step(Reading{Maintenance: No, FreshUntil: r.now - 1})
+	r.wantPhase(Paused) // too old to count
+	r.step(ResumeAsked{})
+	r.wantPhase(Paused)
+	maintenance(r, No)
+	r.wantPhase(Resuming)
+}
+
+// An administrator's pause does not end with a maintenance, and one that is asked for during it stays after it.
+func TestHolder_MaintenanceLeavesAPauseAlone(t *testing.T) {
+	r := pausedRig(t)
+	maintenance(r, Yes)
+	maintenance(r, No)
+	r.wantPhase(Paused)
+
+	r = newRig(t)
+	r.win()
+	maintenance(r, Yes)
+	r.answer(pausedFor(0))
+	r.step(PauseAsked{})
+	maintenance(r, No)
+	r.wantPhase(Paused)
+	if p := r.h.View().PauseProblem; p != "" {
+		t.Fatal(p)
+	}
+}
+
+// If the arbiter cannot be told the normal rules hold, and that is said at once.
+func TestHolder_MaintenanceNotPinned(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	maintenance(r, Yes)
+	pause := r.last()
+	said := ""
+	r.now = pause.Deadline + 1
+	for _, a := range r.h.Step(r.now, Tick{}) {
+		if n, ok := a.(Note); ok && n.Alarm {
+			said += n.Text
+		}
+	}
+	if !strings.Contains(said, "maintenance is not pinned") || !strings.Contains(said, "stops its resources in") {
+		t.Fatalf("said %q", said)
+	}
+	r.now = r.h.View().LoseAt
+	r.step(Tick{})
+	r.wantPhase(Losing)
+}
+
+// 4.4.7: a successor goes on with the pause as it was, and knows whether maintenance began it.
+func TestHolder_SuccessorOfMaintenance(t *testing.T) {
+	for _, byMaintenance := range []bool{true, false} {
+		r := newRig(t)
+		rec := record(r, RunPaused)
+		rec.Maintenance = byMaintenance
+		r.start(Found{Record: rec})
+		r.wantPhase(Paused)
+		a := pausedFor(0)
+		a.Verdict = Adopted
+		r.answer(a)
+		maintenance(r, No)
+		want := map[bool]Phase{true: Resuming, false: Paused}[byMaintenance]
+		r.wantPhase(want)
+	}
+}
