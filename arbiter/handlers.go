@@ -31,7 +31,8 @@ func bad(format string, args ...any) error {
 // Handler serves nodes.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, verb := range []string{api.VerbAcquire, api.VerbRenew, api.VerbRelease, api.VerbSwitchover, api.VerbPause, api.VerbResume} {
+	for _, verb := range []string{api.VerbAcquire, api.VerbRenew, api.VerbRelease, api.VerbSwitchover, api.VerbPause, api.VerbResume,
+		api.VerbResumeAsk} {
 		mux.HandleFunc("POST "+api.PathLease+verb, s.handle(func(r *http.Request) (any, error) { return s.lease(r, verb) }))
 	}
 	mux.HandleFunc("POST "+api.PathReport, s.handle(s.report))
@@ -50,6 +51,11 @@ func (s *Server) ControlHandler() http.Handler {
 	s.reads(mux, answer)
 	mux.HandleFunc("POST "+api.PathRecover, answer(func(r *http.Request) (any, error) {
 		return s.operator(r, func(id lease.RequestID) (lease.GrantorEvent, error) { return lease.OperatorRecover{ID: id}, nil })
+	}))
+	mux.HandleFunc("POST "+api.PathLease+api.VerbResumeAsk, answer(func(r *http.Request) (any, error) {
+		return s.operator(r, func(id lease.RequestID) (lease.GrantorEvent, error) {
+			return lease.OperatorResume{ID: id, Lease: r.PathValue("lease")}, nil
+		})
 	}))
 	mux.HandleFunc("POST "+api.PathFree, answer(func(r *http.Request) (any, error) {
 		return s.operator(r, func(id lease.RequestID) (lease.GrantorEvent, error) {
@@ -151,10 +157,11 @@ func (s *Server) lease(r *http.Request, verb string) (any, error) {
 	if err != nil {
 		return nil, bad("%s: %v", verb, err)
 	}
-	if err := s.permit(r, clusterName, node, verb == api.VerbSwitchover); err != nil {
+	anyNode := verb == api.VerbSwitchover || verb == api.VerbResumeAsk // an administrator's, whoever passes it on
+	if err := s.permit(r, clusterName, node, anyNode); err != nil {
 		return nil, err
 	}
-	c := s.cluster(clusterName, verb != api.VerbSwitchover)
+	c := s.cluster(clusterName, !anyNode)
 	if c == nil {
 		return nil, &failure{http.StatusNotFound, api.CodeNotFound, fmt.Sprintf("cluster %s is not known", clusterName)}
 	}

@@ -1,6 +1,7 @@
 package arbiter
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -129,6 +130,36 @@ func TestResumeByPeerRefused(t *testing.T) {
 	r.step(lease.OperatorResume{ID: r.next, Lease: "pg"})
 	r.wait(24 * time.Hour)
 	r.expect("the peer's acquire", r.ask("pg", want("b", 10, "lan", lease.Stamp{})), lease.Denied)
+	if a := r.ask("pg", lease.Renew{Party: party("a"), Epoch: 1, Seq: 4}); !a.ResumeAsk || !a.Paused {
+		t.Errorf("the holder is not asked: %+v", a)
+	}
+}
+
+// attack 8: whoever asks, and however often, the pause goes on: what was on disk stays, and the peer is denied for ever.
+func TestResumeAskChangesNothing(t *testing.T) {
+	r := newRecord(t)
+	r.held("a")
+	r.expect("before the pause", r.ask("pg", lease.ResumeAsk{}), lease.Refused)
+	r.expect("pause", r.ask("pg", lease.Pause{Party: party("a"), Epoch: 1, Seq: 3}), lease.OK)
+	before := r.disk.Cluster.Stamp
+	if a := r.ask("pg", lease.ResumeAsk{}); a.Verdict != lease.OK || !a.Paused || !strings.HasPrefix(a.Reason, "its holder is asked") {
+		t.Errorf("the holder is reachable: %+v", a)
+	}
+	r.wait(42 * time.Second)
+	a := r.ask("pg", lease.ResumeAsk{})
+	for _, want := range []string{"nothing changed", "a was last heard 42s ago", "leasedog-arbiter free erp pg --holder-is-off a"} {
+		if a.Verdict != lease.OK || !strings.Contains(a.Reason, want) {
+			t.Errorf("the holder is silent: %q is not in %+v", want, a)
+		}
+	}
+	for _, name := range []string{"pg", "two", ""} {
+		r.ask(name, lease.ResumeAsk{})
+	}
+	r.wait(24 * time.Hour)
+	r.expect("the peer's acquire", r.ask("pg", want("b", 1, "lan", lease.Stamp{})), lease.Denied)
+	if r.disk.Cluster.Stamp != before {
+		t.Errorf("asking wrote something: %v, before %v", r.disk.Cluster.Stamp, before)
+	}
 	if a := r.ask("pg", lease.Renew{Party: party("a"), Epoch: 1, Seq: 4}); !a.ResumeAsk || !a.Paused {
 		t.Errorf("the holder is not asked: %+v", a)
 	}

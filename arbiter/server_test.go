@@ -131,7 +131,10 @@ func TestAcquireRenewReleaseOverHTTP(t *testing.T) {
 		{"acquire", acquire("b", 1), "denied"},
 		{"switchover", api.Switchover{Proto: api.Proto, Node: "a", To: "b"}, "ok"},
 		{"renew", api.Renew{Who: who("b", 2), Epoch: 1}, "refused"},
+		{"resume-ask", api.ResumeAsk{Proto: api.Proto, Node: "b"}, "refused"},
 		{"pause", api.Pause{Who: who("a", 3), Epoch: 1}, "ok"},
+		{"resume-ask", api.ResumeAsk{Proto: api.Proto, Node: "b"}, "ok"},
+		{"resume-ask", `{"proto":1}`, "ok"},
 		{"resume", api.Resume{Who: who("a", 4), Epoch: 1}, "ok"},
 		{"release", api.Release{Who: who("a", 5), Epoch: 1}, "ok"},
 		{"renew", api.Renew{Who: who("a", 6), Epoch: 1}, "lost"},
@@ -231,6 +234,14 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("%s: %d %s, want 400 and %q", c.name, status, text, c.want)
 		}
 	}
+	for _, c := range []struct{ verb, body, want string }{
+		{"resume-ask", `{"proto":2}`, "this arbiter speaks 1"}, {"resume-ask", `{"proto":1,"node":"a b"}`, "not a node's name"},
+		{"switchover", `{"proto":1,"node":"a"}`, "to \"\" is not"},
+	} {
+		if status, _, text := post(url+leasePath+c.verb, c.body); status != 400 || !strings.Contains(strings.ReplaceAll(text, `\"`, `"`), c.want) {
+			t.Errorf("%s %s: %d %s, want %s", c.verb, c.body, status, text, c.want)
+		}
+	}
 	if status, _, text := post(url+leasePath+"renew", change(`"epoch":1`, `"epoch":1,"later":{"version":[1]}`)); status != 200 {
 		t.Errorf("an unknown field: %d %s", status, text)
 	}
@@ -266,6 +277,18 @@ func TestOperatorVerbsAreOnTheControlSocketOnly(t *testing.T) {
 	s.ControlHandler().ServeHTTP(w, httptest.NewRequest("POST", "/v1/clusters/new/recover", strings.NewReader("{}")))
 	if !strings.Contains(w.Body.String(), `"verdict":"ok"`) {
 		t.Errorf("recover at the socket: %d %s", w.Code, w.Body)
+	}
+}
+
+// TestAskingForAnUnknownClusterMakesNone: what a node passes on for a human brings no cluster into being.
+func TestAskingForAnUnknownClusterMakesNone(t *testing.T) {
+	s, _, url := newTestServer(t)
+	for verb, body := range map[string]any{
+		"switchover": api.Switchover{Proto: api.Proto, Node: "a", To: "b"}, "resume-ask": api.ResumeAsk{Proto: api.Proto, Node: "a"},
+	} {
+		if status, _, text := post(url+"/v1/clusters/nobody/leases/pg/"+verb, body); status != 404 || s.cluster("nobody", false) != nil {
+			t.Errorf("%s: %d %s", verb, status, text)
+		}
 	}
 }
 

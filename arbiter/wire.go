@@ -188,16 +188,30 @@ func (r *reader) request(verb string, text []byte) (body any, node string, err e
 	case api.VerbSwitchover:
 		var w api.Switchover
 		if decode(&w) {
-			if w.Proto != api.Proto {
-				r.fail("proto = %d: this arbiter speaks %d", w.Proto, api.Proto)
-			}
-			if !r.names.node.MatchString(w.To) || w.Node != "" && !r.names.node.MatchString(w.Node) {
-				r.fail("to and node must be nodes' names")
+			r.passedOn(w.Proto, w.Node)
+			if !r.names.node.MatchString(w.To) {
+				r.fail("to %q is not a node's name", w.To)
 			}
 			body, node = lease.Switchover{Epoch: lease.Epoch(w.Epoch), To: w.To}, w.Node
 		}
+	case api.VerbResumeAsk:
+		var w api.ResumeAsk
+		if decode(&w) {
+			r.passedOn(w.Proto, w.Node)
+			body, node = lease.ResumeAsk{}, w.Node
+		}
 	}
 	return body, node, r.err
+}
+
+// passedOn checks a request of an administrator, which a node may pass on.
+func (r *reader) passedOn(proto int, node string) {
+	if proto != api.Proto {
+		r.fail("proto = %d: this arbiter speaks %d", proto, api.Proto)
+	}
+	if node != "" && !r.names.node.MatchString(node) {
+		r.fail("node %q is not a node's name", node)
+	}
 }
 
 func (r *reader) epoch(e uint64) lease.Epoch {

@@ -150,8 +150,8 @@ func (t *target) addresses(ctx context.Context, host string) []netip.Addr {
 // resolveTime bounds a lookup that nobody waits for.
 const resolveTime = 10 * time.Second
 
-// Ask sends one request of package lease (Acquire, Renew, Release, Pause, Resume, Switchover) about one lease and
-// returns the first usable answer of any address. ctx must have a deadline; it bounds everything. An error means
+// Ask sends one request of package lease (Acquire, Renew, Release, Pause, Resume, Switchover, ResumeAsk) about one
+// lease and returns the first usable answer of any address. ctx must have a deadline; it bounds everything. An error means
 // that nothing is known: the request may have been carried out.
 func (c *Client) Ask(ctx context.Context, name string, body any) (lease.Answer, error) {
 	if _, ok := ctx.Deadline(); !ok {
@@ -295,6 +295,8 @@ func (c *Client) encode(body any) (verb string, wire any, seq uint64, err error)
 		return api.VerbResume, api.Resume{Who: who(b.Party, b.Seq, b.Seen), Epoch: uint64(b.Epoch)}, b.Seq, nil
 	case lease.Switchover:
 		return api.VerbSwitchover, api.Switchover{Proto: api.Proto, Node: c.opt.Node, Epoch: uint64(b.Epoch), To: b.To}, 0, nil
+	case lease.ResumeAsk:
+		return api.VerbResumeAsk, api.ResumeAsk{Proto: api.Proto, Node: c.opt.Node}, 0, nil
 	}
 	return "", nil, 0, fmt.Errorf("ask the arbiter: %T is no request", body)
 }

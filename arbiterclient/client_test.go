@@ -72,6 +72,35 @@ func TestAsk(t *testing.T) {
 	}
 }
 
+// What an administrator asks is passed on under this node's name, with no number of its own.
+func TestAsk_PassedOn(t *testing.T) {
+	for _, c := range []struct {
+		body any
+		want string
+	}{
+		{lease.Switchover{Epoch: 7, To: "node2"}, `POST /v1/clusters/erp/leases/pg/switchover {"proto":1,"node":"node1","epoch":7,"to":"node2"}`},
+		{lease.ResumeAsk{}, `POST /v1/clusters/erp/leases/pg/resume-ask {"proto":1,"node":"node1"}`},
+	} {
+		var got string
+		c1, err := New(Options{Cluster: "erp", Node: "node1", RequestTimeout: time.Second, URLs: []string{
+			serve(t, func(w http.ResponseWriter, r *http.Request) {
+				text, _ := io.ReadAll(r.Body)
+				got = r.Method + " " + r.URL.Path + " " + string(text)
+				a := good()
+				a.Seq = 0
+				_ = json.NewEncoder(w).Encode(a)
+			})}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if a, err := c1.Ask(ctx, "pg", c.body); err != nil || a.Verdict != lease.OK || got != c.want {
+			t.Errorf("%T: %+v %v\n got %s\nwant %s", c.body, a, err, got, c.want)
+		}
+	}
+}
+
 // What is not one whole answer to this request is an error, and never an answer.
 func TestAsk_NoAnswer(t *testing.T) {
 	change := func(f func(*api.Answer)) string {

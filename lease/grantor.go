@@ -56,7 +56,7 @@ type grantLease struct {
 	first      Instant        // receipt of the first renewal of this epoch
 	freeSince  Instant        // since when it can be had
 	move       grantMove      // a switchover
-	resumeAsk  bool           // an administrator asked the holder to end its pause
+	resumeAsk  bool           // an administrator asked the holder to end this very pause
 	floor      Epoch          // recovery: the highest epoch that any node has seen
 	blockUntil Instant        // recovery: claims that could not be taken back are waited out
 	reported   []string       // recovery: nodes that have reported on this lease under the new id
@@ -150,7 +150,7 @@ func (g *Grantor) Step(now Instant, ev GrantorEvent) []GrantorAction {
 	case OperatorUnbar:
 		g.operatorUnbar(now, ev)
 	case OperatorResume:
-		g.operatorResume(ev)
+		g.askResume(now, ev.ID, ev.Lease)
 	default:
 		panic(fmt.Sprintf("lease: Grantor.Step: unknown event %T", ev))
 	}

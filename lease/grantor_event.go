@@ -9,9 +9,9 @@ type RequestID uint64
 // OperatorFree, OperatorBar, OperatorUnbar, OperatorResume.
 type GrantorEvent interface{ grantorEvent() }
 
-// Request is a message of a node or, for a Switchover, of an administrator. Body is one of Acquire, Renew, Release,
-// Pause, Resume, Switchover, Report (with Lease empty). Each Request is answered with exactly one Reply, unless it
-// is Gone before.
+// Request is a message of a node or, for a Switchover and a ResumeAsk, of an administrator. Body is one of Acquire,
+// Renew, Release, Pause, Resume, Switchover, ResumeAsk, Report (with Lease empty). Each Request is answered with exactly
+// one Reply, unless it is Gone before.
 type Request struct {
 	ID    RequestID
 	Lease string
@@ -71,7 +71,7 @@ type OperatorUnbar struct {
 	Node string
 }
 
-// OperatorResume asks the holder to end its pause. It changes nothing by itself.
+// OperatorResume is a ResumeAsk at the arbiter itself.
 type OperatorResume struct {
 	ID    RequestID
 	Lease string

@@ -1,6 +1,9 @@
 package lease
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // operatorRecover ends a recovery by a human's word.
 func (g *Grantor) operatorRecover(now Instant, ev OperatorRecover) {
@@ -95,14 +98,59 @@ func (g *Grantor) answerOnCommit(id RequestID) {
 	op.ids, op.answer = append(op.ids, id), Answer{Verdict: OK}
 }
 
-// operatorResume asks the holder; with a silent one nothing changes.
-func (g *Grantor) operatorResume(ev OperatorResume) {
-	l := g.leases[ev.Lease]
-	if l == nil || l.rec.State != RecordPaused {
-		g.reply(ev.ID, Answer{Verdict: Refused, Reason: "the lease is not paused"})
+// askResume asks the holder to end its pause. Nothing else changes, and with a silent holder nothing at all.
+func (g *Grantor) askResume(now Instant, id RequestID, name string) {
+	l := g.leases[name]
+	why := ""
+	switch {
+	case l == nil:
+		why = "no such lease"
+	case l.rec.State == RecordFree:
+		why = "nobody holds the lease: there is no pause to end"
+	case l.rec.State != RecordPaused:
+		why = fmt.Sprintf("the lease is not paused: %s holds it", l.rec.Holder.Node)
+	}
+	if why != "" {
+		g.reply(id, Answer{Verdict: Refused, Reason: why})
 		return
 	}
 	l.resumeAsk = true
-	g.reply(ev.ID, Answer{Verdict: OK, Epoch: l.rec.Epoch, Holder: l.rec.Holder.Node, Paused: true,
-		Reason: "its holder is asked with its next renewal; only it can end the pause"})
+	node, reason := l.rec.Holder.Node, "its holder is asked with its next renewal; only it can end the pause"
+	ago, heard := g.silence(now, l.rec.Holder)
+	switch {
+	case l.pauseOver:
+		reason = fmt.Sprintf("its holder %s has booted anew: the pause of its old boot ends in %v", node,
+			left(now, l.holdEnd).Round(time.Second/10))
+	case !heard || ago > g.renewWindow(l):
+		reason = fmt.Sprintf("nothing changed; its holder %s was %s: it must be reachable to end the pause, and is asked when "+
+			"it is, or, if it is off: leasedog-arbiter free %s %s --holder-is-off %s", node, lastHeard(ago, heard), g.opt.Cluster, name, node)
+	}
+	g.reply(id, Answer{Verdict: OK, Epoch: l.rec.Epoch, Holder: node, Paused: true, Reason: reason})
+}
+
+// silence is how long a boot has not been heard; heard is false if it was not, since this arbiter started.
+func (g *Grantor) silence(now Instant, p Party) (ago time.Duration, heard bool) {
+	if n := g.nodes[p.Node]; n != nil {
+		for _, b := range n.boots {
+			if b.id == p.BootID {
+				return now.Sub(b.last), true
+			}
+		}
+	}
+	return 0, false
+}
+
+// renewWindow is L of the grant: a holder that is reachable is heard several times within it.
+func (g *Grantor) renewWindow(l *grantLease) time.Duration {
+	if l.rec.LossAfter == 0 { // taken back from a claim
+		return defaultWindow
+	}
+	return l.rec.LossAfter
+}
+
+func lastHeard(ago time.Duration, heard bool) string {
+	if !heard {
+		return "not heard since this arbiter started"
+	}
+	return fmt.Sprintf("last heard %v ago", ago.Round(time.Second/10))
 }

@@ -268,6 +268,9 @@ func (g *Grantor) lapse(now Instant, l *grantLease, why string) {
 func (g *Grantor) commitLease(now Instant, op grantOp) {
 	l := g.leases[op.rec.Lease]
 	wasPaused := l.rec.State == RecordPaused
+	if op.kind == opPause || op.rec.Epoch != l.rec.Epoch {
+		l.resumeAsk = false // it was about an earlier pause
+	}
 	l.rec, l.writing = op.rec, false
 	switch op.kind {
 	case opGrant:
@@ -295,7 +298,7 @@ func (g *Grantor) commitLease(now Instant, op grantOp) {
 		}
 	case opClaim:
 		l.holdEnd = Later(l.holdEnd, op.hold)
-		l.lapsed, l.expired, l.quarantine, l.lapseAt, l.first = false, false, false, 0, 0
+		l.lapsed, l.expired, l.quarantine, l.pauseOver, l.lapseAt, l.first = false, false, false, false, 0, 0
 	}
 	l.lastSeq, l.lastRenew = op.rec.Seq, false
 }

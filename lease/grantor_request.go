@@ -14,6 +14,10 @@ func (g *Grantor) request(now Instant, r Request) {
 		g.refuse(r, why)
 		return
 	}
+	if _, ok := r.Body.(ResumeAsk); ok { // before all that writes: it changes nothing, whatever the state
+		g.askResume(now, r.ID, r.Lease)
+		return
+	}
 	if g.cluster.Stamp.StoreID == "" || g.suspect {
 		g.enterRecovery(now, r)
 		return
@@ -99,6 +103,11 @@ func malformed(r Request) string {
 	case Switchover:
 		if body.To == "" || r.Lease == "" {
 			return "a switchover names a lease and a target"
+		}
+		return ""
+	case ResumeAsk:
+		if r.Lease == "" {
+			return "it names no lease"
 		}
 		return ""
 	case Acquire, Renew, Release, Pause, Resume:

@@ -166,7 +166,7 @@ func (w *grantorWorld) printReply(r Reply) {
 // TestGrantorScenarios runs testdata/grantor. Commands:
 //
 //	acquire|renew|release|pause|resume|report NODE[/BOOT[/INSTANCE]] [key=value ...]
-//	switchover NODE [epoch=N] · gone N · time D · stall D · drain · keep · restart [missing|suspect|kept]
+//	switchover NODE [epoch=N] · resume-ask [LEASE] · gone N · time D · stall D · drain · keep · restart [missing|suspect|kept]
 //	store auto|hold|ok|fail · recover · free NODE · bar NODE · unbar NODE · ask-resume · view · forget NODE
 func TestGrantorScenarios(t *testing.T) {
 	runScenarios(t, "testdata/grantor/*.txt", func(t *testing.T) func(string) string {
@@ -196,6 +196,9 @@ func (w *grantorWorld) run(command string) string {
 	case "gone":
 		n, _ := strconv.Atoi(arg)
 		w.step(Gone{ID: RequestID(n)})
+	case "resume-ask":
+		w.request++
+		w.step(Request{ID: w.request, Lease: cmpOr(arg, "pg"), Body: ResumeAsk{}})
 	case "recover", "free", "bar", "unbar", "ask-resume":
 		w.operator(words[0], arg)
 	case "switchover":

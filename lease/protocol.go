@@ -147,6 +147,10 @@ type Switchover struct {
 	To    string
 }
 
+// ResumeAsk asks the holder to end its pause. Any node of the cluster may pass it on. It changes nothing by itself: the
+// holder hears of it with its next renewal (Answer.ResumeAsk), and only the holder can end a pause.
+type ResumeAsk struct{}
+
 // Verdict is the arbiter's answer in one word.
 type Verdict string
 

@@ -25,6 +25,7 @@ const (
 	VerbSwitchover = "switchover"
 	VerbPause      = "pause"
 	VerbResume     = "resume"
+	VerbResumeAsk  = "resume-ask"
 )
 
 // Stamp is a store's id and its generation.
@@ -108,6 +109,12 @@ type Switchover struct {
 	Node  string `json:"node,omitempty"`
 	Epoch uint64 `json:"epoch,omitempty"`
 	To    string `json:"to"`
+}
+
+// ResumeAsk asks the holder to end its pause, and changes nothing by itself. Node is who passes it on.
+type ResumeAsk struct {
+	Proto int    `json:"proto"`
+	Node  string `json:"node,omitempty"`
 }
 
 // Waiter waits for a lease.
