@@ -63,7 +63,7 @@ func (g *Grantor) renew(now Instant, l *grantLease, r Request, b Renew) {
 		}
 		g.usedBy(now, l, b)
 		l.holdEnd = Later(l.holdEnd, now.Add(l.rec.Hold))
-		if l.rec.State == RecordPaused && l.rec.PauseHold == 0 {
+		if _, ends := l.rec.quarantine(g.opt.MaxHold); !ends {
 			l.holdEnd = Never
 		}
 	}
