@@ -97,6 +97,7 @@ type Options struct {
 	StateDir     string // /var/lib/leasedog
 	Proc         string // /proc
 	Fstab        string // /etc/fstab
+	CIBDir       string // where Pacemaker keeps its configuration: /var/lib/pacemaker/cib
 	Socket       string // of the control API; "": none
 	KernelBootID string // file; default the kernel's
 }
@@ -125,8 +126,12 @@ type Agent struct {
 
 	herald herald
 
-	lastCIB *pcmk.CIB // the survey's
-	cibAt   lease.Instant
+	lastCIB    *pcmk.CIB // the survey's
+	cibAt      lease.Instant
+	cibChanged atomic.Bool // since it was read
+
+	holding        atomic.Bool // a lease is held
+	pacemakerStops atomic.Bool // Pacemaker's unit is being stopped or restarted
 
 	base    atomic.Pointer[lease.Budget] // as configured
 	bud     atomic.Pointer[lease.Budget] // and with what the guard can do on this node
@@ -212,6 +217,8 @@ func (a *Agent) Run(ctx context.Context, signals <-chan os.Signal) error {
 		a.takeUp(ctx, k)
 	}
 	drivers.Go(func() { a.watch(ctx) })
+	drivers.Go(func() { a.watchConfiguration(ctx) })
+	drivers.Go(func() { a.watchPacemaker(ctx) })
 	return a.loop(ctx, signals)
 }
 
@@ -287,6 +294,7 @@ func (a *Agent) loop(ctx context.Context, signals <-chan os.Signal) error {
 			}
 		}
 		a.herald.turn(now, a.oneLine(), a.leaving)
+		a.noteHolding()
 		if end, err := a.finished(); end {
 			return err
 		}

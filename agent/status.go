@@ -94,6 +94,7 @@ func (a *Agent) describe() control.Status {
 	for _, k := range a.keepers {
 		l := k.describe(now)
 		s.Leases = append(s.Leases, l)
+		s.Alarms = append(s.Alarms, k.pauseAlarms(now)...)
 		for _, text := range k.lastSurvey().alarms {
 			s.Alarms = append(s.Alarms, control.Alarm{Text: "lease " + k.conf.Name + ": " + text,
 				Hint: "leasedog constraints " + k.conf.Name + " --apply"})
@@ -198,6 +199,10 @@ func (k *keeper) next(now lease.Instant, v lease.View) string {
 		return "stops its resources, or is reset " + in(v.ResetAt) + missing
 	case lease.Stopped:
 		return "proven stopped; disarms and releases"
+	case lease.Paused:
+		return k.nextPaused(now, v)
+	case lease.Resuming:
+		return "resumes: the pause ends once a renewal is acknowledged and the guard is armed"
 	}
 	return ""
 }
@@ -289,6 +294,10 @@ func (h handler) Do(ctx context.Context, r control.Request) (string, error) {
 		return h.switchover(ctx, k, r.To)
 	case control.VerbRelease:
 		return h.release(k)
+	case control.VerbPause:
+		return h.pause(ctx, k, r.ForS)
+	case control.VerbResume:
+		return h.resume(ctx, k)
 	case control.VerbAcquire:
 		h.a.inLoop(func() { k.step(lease.AcquireAsked{}) })
 		h.a.pokeSurvey()
@@ -334,7 +343,7 @@ func (h handler) release(k *keeper) (string, error) {
 	case "":
 		return "", control.Refuse(control.CodeTryAgain, "", "the agent has just started and has not seen the cluster yet")
 	case lease.Paused, lease.Resuming:
-		return "", control.Refuse(control.CodeRefused, "", "lease %s is paused", k.conf.Name)
+		return "", control.Refuse(control.CodeRefused, "leasedog resume "+k.conf.Name, "lease %s is paused: resume it first", k.conf.Name)
 	case lease.Held:
 		return "lease " + k.conf.Name + ": Pacemaker stops the resources, then the lease is released; this node does not " +
 			"compete for it until leasedog acquire " + k.conf.Name, nil

@@ -24,18 +24,19 @@ const (
 	surveyTime = 8 * time.Second
 	// readingGood is how long a reading lets a node compete.
 	readingGood = 3 * pollEvery
-	// cibGood is how long the configuration is not read again while every lease is held.
+	// cibGood is how long the configuration is not read again while every lease is held and no change of it was seen.
 	cibGood = time.Minute
 )
 
 // survey is what was last found about one lease's resources, for status.
 type survey struct {
-	at      lease.Instant
-	whyNot  []string
-	status  pcmk.Status
-	known   bool // status was read
-	running lease.Tri
-	alarms  []string
+	at          lease.Instant
+	whyNot      []string
+	status      pcmk.Status
+	known       bool      // status was read
+	cannotRun   string    // why Pacemaker cannot run a resource here
+	maintenance lease.Tri // it leaves them alone
+	alarms      []string
 }
 
 // watch looks at the cluster until ctx ends.
@@ -71,6 +72,7 @@ type cluster struct {
 	status    pcmk.Status
 	statusErr error
 	down      bool
+	stopping  bool     // Pacemaker's unit is being stopped
 	nodeWhy   []string // what speaks against this node for every lease
 }
 
@@ -81,6 +83,7 @@ func (a *Agent) surveyOnce(ctx context.Context) bool {
 	phases := a.phases()
 	var c cluster
 	c.down, _ = a.pacemakerDown()
+	c.stopping = a.pacemakerStops.Load()
 	c.cib, c.cibErr = a.readCIB(ctx, phases)
 	c.status, c.statusErr = a.opt.Cluster.Status(ctx)
 	if slices.ContainsFunc(phases, mayWin) {
@@ -99,11 +102,12 @@ func (a *Agent) surveyOnce(ctx context.Context) bool {
 // peace: each reading costs 10 ms of processor, and only the rules and the plan come from it then.
 func (a *Agent) readCIB(ctx context.Context, phases []lease.Phase) (*pcmk.CIB, error) {
 	peace := !slices.ContainsFunc(phases, func(p lease.Phase) bool { return p != lease.Held && p != lease.Paused })
-	if peace && a.lastCIB != nil && a.opt.Now().Sub(a.cibAt) < cibGood {
+	if changed := a.cibChanged.Swap(false); peace && !changed && a.lastCIB != nil && a.opt.Now().Sub(a.cibAt) < cibGood {
 		return a.lastCIB, nil
 	}
 	cib, err := a.opt.Cluster.CIB(ctx)
 	if err != nil {
+		a.cibChanged.Store(true)
 		return nil, err
 	}
 	a.lastCIB, a.cibAt = cib, a.opt.Now()
@@ -164,13 +168,13 @@ func (a *Agent) surveyKeeper(ctx context.Context, k *keeper, phase lease.Phase, 
 			}
 		}
 	} else {
-		reading.Running, reading.CannotRun = k.serving(plan, planErr, c)
+		k.serving(ctx, plan, planErr, c, &reading)
 		if c.statusErr == nil {
 			k.gate.saw(c.status.Attributes[a.node][k.gate.name])
 		}
 	}
 	s.alarms = k.ruleAlarms(plan, planErr, c)
-	s.running, reading.WhyNot = reading.Running, s.whyNot
+	s.cannotRun, s.maintenance, reading.WhyNot = reading.CannotRun, reading.Maintenance, s.whyNot
 	k.mu.Lock()
 	k.survey = s
 	k.mu.Unlock()
@@ -183,7 +187,7 @@ func (a *Agent) surveyKeeper(ctx context.Context, k *keeper, phase lease.Phase, 
 		return true
 	}
 	k.post(reading)
-	quiet := phase == lease.Held || phase == lease.Paused || phase == lease.Acquiring
+	quiet := phase == lease.Held && reading.Running == lease.Yes || phase == lease.Paused || phase == lease.Acquiring
 	return !quiet
 }
 
@@ -357,54 +361,6 @@ func (k *keeper) ruleAlarms(plan pcmk.Plan, planErr error, c cluster) (out []str
 		}
 	}
 	return out
-}
-
-// serving tells whether the guarded resources run here as they should, and if Pacemaker cannot run one here, why.
-func (k *keeper) serving(plan pcmk.Plan, planErr error, c cluster) (lease.Tri, string) {
-	if c.down {
-		return lease.No, "Pacemaker is stopped on this node"
-	}
-	if c.statusErr != nil || planErr != nil {
-		return lease.Unknown, ""
-	}
-	if n, ok := c.status.Node(k.a.node); ok && n.Standby == pcmk.Yes {
-		return lease.No, "this node is in standby"
-	}
-	running := lease.Yes
-	for _, p := range plan.Primitives() {
-		if k.servesHere(p, c.status) {
-			continue
-		}
-		running = lease.No
-		for _, h := range c.status.History {
-			spent := h.FailCount >= 1_000_000 || h.MigrationThreshold > 0 && h.FailCount >= h.MigrationThreshold
-			if h.Node == k.a.node && pcmk.BaseID(h.Resource) == p.ID && spent {
-				return lease.No, fmt.Sprintf("%s failed here %s", p.ID, times(h.FailCount))
-			}
-		}
-	}
-	return running, ""
-}
-
-func times(n int64) string {
-	if n >= 1_000_000 {
-		return "and is not tried again"
-	}
-	return fmt.Sprintf("%d times", n)
-}
-
-func (k *keeper) servesHere(p pcmk.Primitive, st pcmk.Status) bool {
-	for r := range st.Primitives() {
-		if pcmk.BaseID(r.ID) != p.ID || !slices.Contains(r.Nodes, k.a.node) {
-			continue
-		}
-		want := r.Role == pcmk.RoleStarted || r.Role == pcmk.RolePromoted || r.Role == pcmk.RoleUnpromoted
-		if p.Role == pcmk.RolePromoted {
-			want = r.Role == pcmk.RolePromoted
-		}
-		return want && r.Failed != pcmk.Yes
-	}
-	return false
 }
 
 func samePlan(a, b pcmk.Plan) bool { return reflect.DeepEqual(a, b) }

@@ -114,6 +114,10 @@ type (
 		Proven    Tri      // the guarded resources are proven stopped here
 		Running   Tri      // the guarded resources run here as they should
 		CannotRun string   // why Pacemaker cannot run a guarded resource here; "" if it can
+		// CannotSince is when that began, as far as is known; 0: it is first seen now. Planned: an administrator wants it
+		// so (standby, a ban, a stop of Pacemaker): it is not waited for, and this node does not stand back afterwards.
+		CannotSince Instant
+		Planned     bool
 		// Maintenance: Pacemaker leaves every guarded resource here alone (maintenance mode of the cluster or the node,
 		// or all of them unmanaged).
 		Maintenance Tri
@@ -384,6 +388,7 @@ type View struct {
 	WhyNot      []string
 	Pausing     bool          // a pause was asked for and is not settled
 	PauseFor    time.Duration // Paused: its length; 0 is without an end
+	PausedSince Instant       // Paused, Resuming: when it was asked for
 	// PauseProblem is why the newest pause or resume that was asked for did not happen.
 	PauseProblem string
 	// Maintenance: Pacemaker is in maintenance as far as is known, and, in Paused, the pause ends with it.
@@ -396,7 +401,7 @@ func (h *Holder) View() View {
 		Sent: h.sent, LoseAt: h.loseAt(), ResetAt: Never, Adopting: h.adopting, Retired: h.retired,
 		StandBack: h.standBack, Waiters: h.waiters, LastAnswer: h.lastAnswer, LastDenial: h.lastDenial,
 		LastError: h.lastError, LastFailure: h.lastFailure, NotBefore: h.notBefore, WhyNot: h.reading.WhyNot,
-		Pausing: h.pausing, PauseFor: h.pauseFor, PauseProblem: h.pauseProblem, Maintenance: h.byMaintenance}
+		Pausing: h.pausing, PauseFor: h.pauseFor, PausedSince: h.pauseSent, PauseProblem: h.pauseProblem, Maintenance: h.byMaintenance}
 	if h.armed != 0 {
 		v.ResetAt = h.armed
 	}

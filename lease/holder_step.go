@@ -263,15 +263,19 @@ func (h *Holder) mayGiveUp(now Instant) {
 	eligible := slices.ContainsFunc(h.waiters, func(w Waiter) bool {
 		return w.Ready && !w.LastResort && w.Node != h.opt.Self.Node
 	})
-	if h.opt.GiveUpAfter <= 0 || h.adopting || h.reading.CannotRun == "" || now >= h.reading.FreshUntil || !eligible {
+	planned := h.reading.Planned
+	if h.opt.GiveUpAfter <= 0 && !planned || h.adopting || h.reading.CannotRun == "" || now >= h.reading.FreshUntil || !eligible {
 		h.cannotSince = 0
 		return
 	}
 	if h.cannotSince == 0 {
 		h.cannotSince = now
 	}
-	if now.Sub(h.cannotSince) >= h.opt.GiveUpAfter {
-		h.gaveUp = true
+	if at := h.reading.CannotSince; at != 0 {
+		h.cannotSince = Earlier(h.cannotSince, at)
+	}
+	if planned || now.Sub(h.cannotSince) >= h.opt.GiveUpAfter {
+		h.gaveUp = !planned
 		h.becomeLeaving(now, "gives up: "+h.reading.CannotRun)
 	}
 }

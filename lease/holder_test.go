@@ -842,3 +842,38 @@ func TestHolder_NextIsNotInThePast(t *testing.T) {
 		t.Fatalf("next %v at %v", next, r.now)
 	}
 }
+
+// 6.4: a failure counts from when it happened; what an administrator wants is done at once, and not stood back for.
+func TestHolder_GiveUpSinceAndPlanned(t *testing.T) {
+	waiting := func(r *rig) {
+		r.pass(lan.RenewEvery)
+		r.step(Tick{})
+		a := ans(OK, 7)
+		a.Waiters = []Waiter{{Node: "node2", Ready: true}}
+		r.answer(a)
+	}
+	r := newRig(t)
+	r.win()
+	waiting(r)
+	r.step(Reading{CannotRun: "db failed", CannotSince: r.now.Add(-4 * time.Second), FreshUntil: r.now.Add(time.Minute)})
+	r.wantPhase(Held)
+	r.pass(time.Second)
+	waiting(r)
+	r.wantPhase(Leaving)
+
+	for _, giveUp := range []time.Duration{0, 5 * time.Second} {
+		r = newRig(t, func(o *HolderOptions) { o.GiveUpAfter = giveUp })
+		r.win()
+		r.step(Reading{CannotRun: "standby", Planned: true, FreshUntil: r.now.Add(time.Minute)})
+		r.wantPhase(Held) // nobody waits
+		waiting(r)
+		r.wantPhase(Leaving)
+		r.step(Proven{Ladder: r.stop.Ladder})
+		r.answer(ans(OK, 7))
+		r.wantPhase(Standby)
+		r.ready()
+		if acq := r.last().Body.(Acquire); acq.LastResort {
+			t.Fatal("it stands back for what an administrator wanted")
+		}
+	}
+}

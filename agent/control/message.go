@@ -14,7 +14,8 @@ const ReaderGroup = "haclient"
 // Verb is what is asked.
 type Verb string
 
-// The verbs. Readers may use the first three, only root the others.
+// The verbs. Readers may use the first three, only root the others. Resume at a node that does not hold only asks the
+// holder, by way of the arbiter.
 const (
 	VerbStatus     Verb = "status"
 	VerbWhy        Verb = "why"
@@ -22,6 +23,8 @@ const (
 	VerbSwitchover Verb = "switchover"
 	VerbRelease    Verb = "release"
 	VerbAcquire    Verb = "acquire"
+	VerbPause      Verb = "pause"
+	VerbResume     Verb = "resume"
 )
 
 // readable says whether a peer that is not root may use v.
@@ -32,6 +35,8 @@ type Request struct {
 	Verb  Verb   `json:"verb"`
 	Lease string `json:"lease,omitempty"`
 	To    string `json:"to,omitempty"` // switchover: the node that is to hold
+	// ForS is how long a pause lasts; 0 is without an end.
+	ForS float64 `json:"for_s,omitempty"`
 }
 
 // Response is the answer: an Error, or what the verb returns.

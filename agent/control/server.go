@@ -21,7 +21,7 @@ import (
 type Handler interface {
 	Status(ctx context.Context) (Status, error)
 	Why(ctx context.Context) ([]Event, error)
-	// Do carries out poke, switchover, release or acquire, or refuses it. It returns as soon as that is decided, with
+	// Do carries out any other verb, or refuses it. It returns as soon as that is decided, with
 	// words about what happens now; it does not wait for the end of it.
 	Do(ctx context.Context, r Request) (string, error)
 }

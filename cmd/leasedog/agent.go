@@ -75,6 +75,7 @@ func runAgent(ctx context.Context, o *options) error {
 		Cluster: pcmk.New(command.Exec{}, tools, pcmk.Options{}), Units: &units{}, Notify: notify,
 		Preflight: preflight, Token: func() (time.Duration, error) { return corosyncToken(corosyncConf) },
 		Now: boottime.Now, RunDir: runDir, StateDir: stateDir, Proc: pcmk.DefaultProc, Fstab: "/etc/fstab",
+		CIBDir: "/var/lib/pacemaker/cib",
 		Socket: o.socketPath,
 	}).Run(ctx, signals)
 }

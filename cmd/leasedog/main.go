@@ -107,6 +107,7 @@ func newRootCommand() *cobra.Command {
 		newAgentCommand(o), newGuardCommand(),
 		newStatusCommand(o), newWhyCommand(o),
 		newSwitchoverCommand(o), newReleaseCommand(o), newAcquireCommand(o),
+		newPauseCommand(o), newResumeCommand(o),
 		newBudgetCommand(o), newConfigCommand(o), newConstraintsCommand(o), newVersionCommand(o),
 	)
 	return root
