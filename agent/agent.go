@@ -191,9 +191,8 @@ func (a *Agent) Run(ctx context.Context, signals <-chan os.Signal) error {
 	if err := a.identify(ctx, signals); err != nil || a.node == "" {
 		return err
 	}
-	for _, conf := range a.opt.Config.Leases {
-		k := newKeeper(a, conf)
-		a.keepers = append(a.keepers, k)
+	a.keepers = a.definitions()
+	for _, k := range a.keepers {
 		k.run(ctx, &drivers)
 	}
 	drivers.Go(func() { a.knownDisk.work(ctx) })
@@ -422,10 +421,15 @@ func (a *Agent) takeUp(ctx context.Context, k *keeper) {
 	if record != nil && armed != nil && record.Epoch == 0 && armed.Epoch != 0 {
 		record.Epoch = armed.Epoch
 	}
-	if record == nil && armed == nil {
+	watched, err := a.guardShows(ctx, k.conf.Name+foundActive)
+	if err != nil { // it is taken to be armed as long as it may be
+		now := a.opt.Now()
+		watched = &lease.GuardState{Epoch: 1, Sent: now, Until: now.Add(a.budget().StopBudget)}
+	}
+	if k.watched = watched; record == nil && armed == nil {
 		return
 	}
-	k.step(lease.Found{Record: record, Guard: armed})
+	k.step(lease.Found{Record: record, Guard: armed, Watched: watched})
 }
 
 func (a *Agent) saveKnown(k *keeper, act lease.SaveKnown) {

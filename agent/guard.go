@@ -67,16 +67,49 @@ func (k *keeper) arm(act lease.Arm) {
 	})
 }
 
+// foundActive makes the name under which the guard is armed for resources that were found active without a lease. It
+// cannot be a lease's name.
+const foundActive = "/found-active"
+
+// watchActive arms the guard for resources without a lease. The epoch means nothing there.
+func (k *keeper) watchActive(act lease.Watch) {
+	k.guard.add("", func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, guardStart)
+		defer cancel()
+		err := k.a.writeGuardSetup()
+		if err == nil {
+			err = k.a.opt.Units.StartUnit(ctx, guardapi.UnitName)
+		}
+		var r guardapi.Reply
+		if err == nil {
+			r, err = k.a.opt.Guard.Arm(ctx, guardapi.Request{Lease: k.conf.Name + foundActive, Epoch: 1,
+				Instance: k.a.self.Instance.String(), Sent: act.Sent, Until: act.Until, StopBudget: k.a.budget().StopBudget,
+				DyingTo: k.a.dyingTo(), DyingText: "leasedog dying " + k.a.node + " " + k.conf.Name})
+		}
+		k.post(lease.Watched{Until: r.Until, Err: text(err)})
+	})
+}
+
+func (k *keeper) unwatchActive() {
+	k.guard.add("unwatch", func(ctx context.Context) {
+		k.post(lease.Unwatched{Err: text(k.disarmNamed(ctx, k.conf.Name+foundActive, 1, k.a.self.Instance))})
+	})
+}
+
 func (k *keeper) disarm(epoch lease.Epoch, who lease.Instance) {
 	k.guard.add("", func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, guardCall)
-		defer cancel()
-		_, err := k.a.opt.Guard.Disarm(ctx, k.conf.Name, epoch, who)
-		if errors.Is(err, guardapi.ErrNoGuard) {
-			err = k.noGuardRuns(ctx)
-		}
-		k.post(lease.Disarmed{Epoch: epoch, Err: text(err)})
+		k.post(lease.Disarmed{Epoch: epoch, Err: text(k.disarmNamed(ctx, k.conf.Name, epoch, who))})
 	})
+}
+
+func (k *keeper) disarmNamed(ctx context.Context, name string, epoch lease.Epoch, who lease.Instance) error {
+	ctx, cancel := context.WithTimeout(ctx, guardCall)
+	defer cancel()
+	_, err := k.a.opt.Guard.Disarm(ctx, name, epoch, who)
+	if errors.Is(err, guardapi.ErrNoGuard) {
+		return k.noGuardRuns(ctx)
+	}
+	return err
 }
 
 // noGuardRuns makes sure that nobody listening means that no guard lives: an armed one that is frozen would not

@@ -34,25 +34,36 @@ type keeper struct {
 
 	announced bool // the loop's: a reset was written ahead
 
+	watched  *lease.GuardState // what an earlier agent armed for resources that it found active; for Found
+	outdated bool              // see outdated.go
+	after    *config.Lease     // the definition that begins when the outdated one was left
+
 	mu      sync.Mutex
 	plan    *pcmk.Plan
 	planErr error
 	survey  survey
 }
 
+// errNoPlan is why a lease's resources are not known until the first survey.
+var errNoPlan = errors.New("the cluster's configuration was not read yet")
+
 func newKeeper(a *Agent, conf config.Lease) *keeper {
 	k := &keeper{a: a, conf: conf, files: newQueue(), disk: newQueue(), guard: newQueue(), polls: map[uint64]context.CancelFunc{},
-		planErr: errors.New("the cluster's configuration was not read yet")}
+		planErr: errNoPlan}
 	k.gate = newGate("leasedog-"+conf.Name, a.node, a.opt.Cluster, a.pacemakerDown, pollEvery,
 		func(e lease.Epoch) { k.post(lease.GateOpened{Epoch: e}) })
 	k.ladder = &ladder{k: k}
 	k.loadPlan()
-	k.holder = lease.NewHolder(lease.HolderOptions{
-		Lease: conf.Name, Self: a.self, Budget: a.budget(), Mode: lease.AcquireMode(conf.Acquire),
-		GiveUpAfter: conf.GiveUpAfter, LeaveTimeout: k.leaveTimeout(),
-		Defers: conf.Prefer != "" && conf.Prefer != a.node,
-	}, a.known)
+	k.holder = k.newHolder()
 	return k
+}
+
+func (k *keeper) newHolder() *lease.Holder {
+	return lease.NewHolder(lease.HolderOptions{
+		Lease: k.conf.Name, Self: k.a.self, Budget: k.a.budget(), Mode: lease.AcquireMode(k.conf.Acquire),
+		GiveUpAfter: k.conf.GiveUpAfter, LeaveTimeout: k.leaveTimeout(),
+		Defers: k.conf.Prefer != "" && k.conf.Prefer != k.a.node,
+	}, k.a.known)
 }
 
 // run starts the drivers.
@@ -89,6 +100,7 @@ func (k *keeper) step(ev lease.Event) {
 		k.carryOut(act)
 	}
 	k.gate.set(k.holder.Gate())
+	k.leaveOutdated()
 }
 
 func (k *keeper) carryOut(act lease.Action) {
@@ -106,6 +118,10 @@ func (k *keeper) carryOut(act lease.Action) {
 		k.startGuard(act.Epoch)
 	case lease.Arm:
 		k.arm(act)
+	case lease.Watch:
+		k.watchActive(act)
+	case lease.Unwatch:
+		k.unwatchActive()
 	case lease.Disarm:
 		k.disarm(act.Epoch, k.a.self.Instance)
 	case lease.OpenGate:

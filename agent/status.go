@@ -180,6 +180,10 @@ func (k *keeper) next(now lease.Instant, v lease.View) string {
 	}
 	switch v.Phase {
 	case lease.Standby:
+		if k.outdated {
+			return "was left; the configuration does not name it any more: remove its rules with leasedog constraints " +
+				k.conf.Name + " --remove"
+		}
 		return "competes as soon as nothing speaks against it"
 	case lease.Acquiring:
 		if v.LastDenial.FreeIn > 0 {

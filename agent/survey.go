@@ -121,6 +121,7 @@ func mayWin(p lease.Phase) bool { return p == lease.Standby || p == lease.Acquir
 func (a *Agent) phases() []lease.Phase {
 	out := make([]lease.Phase, len(a.keepers))
 	a.inLoop(func() {
+		a.adoptDefinitions()
 		for i, k := range a.keepers {
 			if k.begun {
 				out[i] = k.holder.View().Phase
@@ -141,6 +142,9 @@ func (a *Agent) inLoop(f func()) {
 }
 
 func (a *Agent) surveyKeeper(ctx context.Context, k *keeper, phase lease.Phase, c cluster) (restless bool) {
+	if k.outdated && phase == lease.Standby {
+		return false // it was left, and nothing comes after it
+	}
 	if c.cibErr == nil {
 		plan, err := a.opt.Cluster.PlanFrom(c.cib, a.node, k.conf.Resources)
 		k.learnPlan(plan, err)
@@ -157,7 +161,12 @@ func (a *Agent) surveyKeeper(ctx context.Context, k *keeper, phase lease.Phase, 
 	if planErr != nil {
 		s.whyNot = append(s.whyNot, planErr.Error())
 	}
+	blocker := ""
 	if mayWin(phase) {
+		if blocker = a.inTheWay(k); blocker != "" {
+			s.whyNot = append(s.whyNot, "lease "+blocker+", which the configuration names no longer or with other resources, still "+
+				"guards a resource of this one: it is left first")
+		}
 		s.whyNot = append(s.whyNot, c.nodeWhy...)
 		s.whyNot = append(s.whyNot, k.leaseGates(ctx, plan, c)...)
 		if planErr == nil {
@@ -180,8 +189,8 @@ func (a *Agent) surveyKeeper(ctx context.Context, k *keeper, phase lease.Phase, 
 	k.mu.Unlock()
 	a.inLoop(func() { k.holder.SetLeaveTimeout(k.leaveTimeout()) })
 	if phase == "" {
-		if planErr == nil || refused(planErr) {
-			k.post(lease.Found{Active: k.active(ctx, plan)})
+		if blocker == "" && (planErr == nil || refused(planErr)) {
+			k.post(lease.Found{Active: k.active(ctx, plan), Watched: k.watched})
 			k.post(reading)
 		}
 		return true

@@ -95,6 +95,8 @@ type (
 		Record *RunRecord
 		Guard  *GuardState
 		Active Tri
+		// Watched is what the guard shows as armed for resources that an earlier agent found active without a lease.
+		Watched *GuardState
 	}
 	// Tick only lets time be looked at.
 	Tick struct{}
@@ -151,6 +153,12 @@ type (
 		Epoch Epoch
 		Err   string
 	}
+	// Watched answers Watch, Unwatched answers Unwatch.
+	Watched struct {
+		Until Instant
+		Err   string
+	}
+	Unwatched struct{ Err string }
 	// GateOpened answers OpenGate: the attribute was read back with this epoch.
 	GateOpened struct{ Epoch Epoch }
 	// Proven reports that the ladder numbered Ladder has proven the resources stopped, with the gate closed before
@@ -204,6 +212,10 @@ type (
 	}
 	// Disarm ends the guard's watch over this lease.
 	Disarm struct{ Epoch Epoch }
+	// Watch starts the guard and arms it, under a name of its own, for resources that were found active while this node
+	// has no lease: they are stopped, or the node is reset. Unwatch disarms that.
+	Watch   struct{ Sent, Until Instant }
+	Unwatch struct{}
 	// OpenGate sets the attribute to the epoch and reads it back.
 	OpenGate struct{ Epoch Epoch }
 	// CloseGate takes the attribute away and keeps asserting its absence.
@@ -293,6 +305,7 @@ type Holder struct {
 
 	notBefore   Instant // no acquire before this
 	startBy     Instant // a resource was found active: granted by then, or it is stopped
+	watched     Instant // and the guard is, or may be, armed until then for it; 0: not
 	deferred    bool    // the head start of the preferred node was given
 	gaveUp      bool
 	gone        bool // superseded: a newer instance speaks for this node
@@ -402,10 +415,20 @@ func (h *Holder) View() View {
 		StandBack: h.standBack, Waiters: h.waiters, LastAnswer: h.lastAnswer, LastDenial: h.lastDenial,
 		LastError: h.lastError, LastFailure: h.lastFailure, NotBefore: h.notBefore, WhyNot: h.reading.WhyNot,
 		Pausing: h.pausing, PauseFor: h.pauseFor, PausedSince: h.pauseSent, PauseProblem: h.pauseProblem, Maintenance: h.byMaintenance}
-	if h.armed != 0 {
-		v.ResetAt = h.armed
-	}
+	v.ResetAt = h.resetAt()
 	return v
+}
+
+// resetAt is when the guard resets unless something changes; Never if nothing is armed.
+func (h *Holder) resetAt() Instant {
+	at := Never
+	if h.armed != 0 {
+		at = h.armed
+	}
+	if h.watched != 0 {
+		at = Earlier(at, h.watched)
+	}
+	return at
 }
 
 // loseAt is when the lease counts as lost: L after the Sent of the newest acknowledged renewal.

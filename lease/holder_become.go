@@ -156,6 +156,9 @@ func (h *Holder) guardArmed(now Instant, ev Armed) {
 			h.lose(now, fmt.Sprintf("the watchdog's real timeout is %v, this grant counts on %v", ev.Watchdog, h.budget.Watchdog))
 			return
 		}
+		if h.watched != 0 { // the lease's own deadline stands now
+			h.do(Unwatch{})
+		}
 		h.step = stepGate
 		h.do(OpenGate{Epoch: h.epoch})
 	case h.phase == Resuming && h.step == stepArm:
@@ -216,17 +219,13 @@ func (h *Holder) becomeLosing(now Instant, cause string) {
 		h.ladder++
 	}
 	h.out, h.adopting, h.pausing, h.startBy, h.step = nil, false, false, 0, stepNone
-	until := Never
-	if h.armed != 0 {
-		until = h.armed
-	}
 	if h.hold == 0 {
 		h.hold = h.budget.Hold()
 	}
 	h.enter(now, Losing, cause)
 	h.writeRun(RunLosing)
 	h.do(CloseGate{})
-	h.do(Stop{Ladder: h.ladder, From: now, Until: until})
+	h.do(Stop{Ladder: h.ladder, From: now, Until: h.resetAt()})
 }
 
 // becomeStopped begins the tail of a loss. /run says released before the guard is disarmed, and the guard is

@@ -77,6 +77,9 @@ func (h *Holder) renew(now Instant) {
 
 func (h *Holder) sendRenew(now Instant) {
 	h.nextSend = now.Add(h.budget.RenewEvery)
+	if h.watched != 0 && h.armed != 0 && h.phase != Winning {
+		h.do(Unwatch{}) // again: the lease's own deadline stands
+	}
 	if h.adopting {
 		h.sendAdopt(now)
 		return
@@ -98,6 +101,10 @@ func (h *Holder) sendRenew(now Instant) {
 // finish is the tail of a loss: /run says released, disarm, release; each step only after the one before it.
 func (h *Holder) finish(now Instant) {
 	h.nextSend = now.Add(h.budget.RenewEvery)
+	if h.step != stepRun && h.watched != 0 {
+		h.do(Unwatch{})
+		return
+	}
 	switch h.step {
 	case stepRun:
 		h.writeRun(RunReleased)
@@ -232,6 +239,10 @@ func (h *Holder) renewAnswered(now Instant, p pending, a Answer) {
 		h.sent = p.sent
 		if h.armed != 0 && (h.phase != Resuming || h.rearmed) {
 			h.arm(false)
+		}
+		if h.phase == Winning && h.watched != 0 { // nobody else is granted before: what was found active may run so long
+			h.watched = Later(h.watched, h.sent.Add(h.budget.HardDeadline()))
+			h.do(Watch{Sent: h.sent, Until: h.watched})
 		}
 	}
 	if h.phase == Held && a.Paused && !h.waitsFor(kindPause) {

@@ -48,6 +48,10 @@ func (h *Holder) take(now Instant, ev Event) {
 		h.guardArmed(now, ev)
 	case Disarmed:
 		h.disarmed(now, ev)
+	case Watched:
+		h.watchAnswered(ev)
+	case Unwatched:
+		h.unwatched(now, ev)
 	case GateOpened:
 		if h.phase == Winning && h.step == stepGate && ev.Epoch == h.epoch {
 			h.becomeHeld(now, "attribute set")
@@ -78,19 +82,12 @@ func (h *Holder) begin(now Instant, f Found) {
 	if r != nil && (r.Party.Node != h.opt.Self.Node || r.Party.BootID != h.opt.Self.BootID || r.Lease != h.opt.Lease) {
 		r = nil // of another boot, which is over
 	}
+	if f.Watched != nil {
+		h.watched = f.Watched.Until
+	}
 	if r == nil && f.Guard == nil {
 		h.party = h.opt.Self
-		if f.Active == Yes {
-			h.startBy = now.Add(h.opt.Budget.LossAfter)
-			if h.newcomer = h.known.Stamp.StoreID == ""; h.newcomer {
-				h.startBy = Never
-				h.note(true, "a guarded resource is active, and this node never saw its arbiter: nothing is touched "+
-					"while the lease is asked for")
-			}
-			h.becomeAcquiring(now, "a guarded resource is active: ask before touching it")
-			return
-		}
-		h.becomeStandby(now, "start")
+		h.beginWithout(now, f)
 		return
 	}
 	if r == nil {
@@ -122,6 +119,59 @@ func (h *Holder) begin(now Instant, f Found) {
 		h.becomeLeaving(now, "adopted while leaving")
 	default:
 		h.becomeLosing(now, fmt.Sprintf("an earlier agent left the lease as %q", r.State))
+	}
+}
+
+// beginWithout is the start of an agent that finds no lease. What it finds active it asks for first, and then stops: by
+// itself, or the guard does.
+func (h *Holder) beginWithout(now Instant, f Found) {
+	switch {
+	case f.Active == Yes && h.known.Stamp.StoreID == "":
+		h.newcomer, h.startBy = true, Never
+		h.note(true, "a guarded resource is active, and this node never saw its arbiter: nothing is touched "+
+			"while the lease is asked for")
+	case f.Active == Yes:
+		h.startBy = now.Add(h.opt.Budget.LossAfter)
+		if h.watched != 0 { // an earlier agent began this: its time is not given anew
+			h.startBy = Earlier(h.startBy, h.watched.Add(-h.opt.Budget.StopBudget))
+		} else {
+			h.watched = h.startBy.Add(h.opt.Budget.StopBudget)
+			h.do(Watch{Sent: now, Until: h.watched})
+		}
+	case h.watched != 0:
+		h.becomeLosing(now, "an earlier agent found resources active here, and they are not proven stopped")
+		return
+	default:
+		h.becomeStandby(now, "start")
+		return
+	}
+	h.becomeAcquiring(now, "a guarded resource is active: ask before touching it")
+}
+
+// watchAnswered: until it is known that the guard is not armed, it counts as armed.
+func (h *Holder) watchAnswered(ev Watched) {
+	switch {
+	case h.watched == 0:
+	case ev.Err == "":
+		h.watched = ev.Until
+	default:
+		h.watched = 0
+		h.note(true, "resources are active here without a lease, and nothing resets this node if they do not stop: the guard "+
+			"does not arm: %s", ev.Err)
+		if h.phase == Losing {
+			h.do(Stop{Ladder: h.ladder, From: h.since, Until: h.resetAt()})
+		}
+	}
+}
+
+func (h *Holder) unwatched(now Instant, ev Unwatched) {
+	if ev.Err != "" {
+		h.note(true, "the guard does not disarm: %s", ev.Err)
+		return
+	}
+	h.watched = 0
+	if h.phase == Stopped {
+		h.nextSend = now
 	}
 }
 
@@ -313,6 +363,9 @@ func (h *Holder) jumped(ev Jumped) {
 	}
 	if h.armed != 0 {
 		h.armed = h.armed.Add(-ev.Size)
+	}
+	if h.watched != 0 {
+		h.watched = h.watched.Add(-ev.Size)
 	}
 	h.note(true, "this machine was paused for %v: every deadline moved nearer by as much", ev.Size)
 }

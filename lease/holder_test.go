@@ -21,10 +21,12 @@ type rig struct {
 	log   []string // every action by type, in order
 	run   RunState
 	guard *GuardState
-	gate  Epoch // the attribute
-	stop  *Stop
-	mute  map[string]bool // local actions, by type name, that get no answer
-	fail  map[string]bool // local actions that are answered with an error
+	// watched is what the guard has armed for resources that were found active.
+	watched Instant
+	gate    Epoch // the attribute
+	stop    *Stop
+	mute    map[string]bool // local actions, by type name, that get no answer
+	fail    map[string]bool // local actions that are answered with an error
 }
 
 var lan, _ = Profile("lan")
@@ -75,6 +77,16 @@ func (r *rig) carryOut(a Action) {
 			r.guard = &GuardState{Epoch: a.Epoch, Sent: a.Sent, Until: a.Until}
 		}
 		back = Armed{Epoch: a.Epoch, Until: a.Until, Watchdog: 1 * time.Second, Err: errText}
+	case Watch:
+		if errText == "" && !r.mute[name] {
+			r.watched = a.Until
+		}
+		back = Watched{Until: a.Until, Err: errText}
+	case Unwatch:
+		if errText == "" && !r.mute[name] {
+			r.watched = 0
+		}
+		back = Unwatched{Err: errText}
 	case Disarm:
 		if errText == "" && !r.mute[name] {
 			r.guard = nil
@@ -588,6 +600,88 @@ func TestHolder_StartOnActiveGroup(t *testing.T) {
 	r.pass(lan.LossAfter)
 	r.step(Tick{})
 	r.wantPhase(Losing)
+}
+
+// 6.4: what is found active without a lease is stopped, or the guard resets. It is armed before anything is asked, until
+// the lease's own deadline stands, or the resources are proven stopped.
+func TestHolder_WatchesWhatItFindsActive(t *testing.T) {
+	start := func(change func(r *rig)) *rig {
+		r := newRig(t)
+		r.known.Stamp = Stamp{StoreID: "s1", Generation: 1}
+		change(r)
+		r.start(Found{Active: Yes})
+		return r
+	}
+	nothing := func(*rig) {}
+	r := start(nothing)
+	began := r.now
+	if want := began.Add(lan.LossAfter + lan.StopBudget); r.watched != want || r.log[0] != "Watch" {
+		t.Fatalf("watched until %v, want %v; %v", r.watched, want, r.log)
+	}
+	r.pass(500 * ms)
+	r.answer(ans(Granted, 7))
+	r.pass(100 * ms)
+	r.log = nil
+	r.mute["Arm"] = true
+	r.answer(ans(OK, 7))
+	if want := began.Add(500*ms + lan.HardDeadline()); r.watched != want { // a slow win is no reason for a reset
+		t.Fatalf("watched until %v, want %v", r.watched, want)
+	}
+	r.order("Watch", "Arm")
+	r.log = nil
+	r.step(Armed{Epoch: 7, Until: r.now.Add(time.Second), Watchdog: time.Second})
+	r.order("Unwatch", "OpenGate")
+	r.wantPhase(Held)
+	if r.watched != 0 || r.h.View().ResetAt == Never {
+		t.Fatal("two deadlines, or none")
+	}
+
+	r = start(nothing)
+	r.answer(ans(Denied, 7))
+	if r.stop.Until != r.watched || r.watched == 0 {
+		t.Fatalf("the ladder runs until %v, the guard resets at %v", r.stop.Until, r.watched)
+	}
+	r.log = nil
+	r.step(Proven{Ladder: r.stop.Ladder})
+	r.order("WriteRun", "Unwatch", "CloseGate")
+	r.wantPhase(Standby)
+
+	// Disarmed for certain, or it stays stopped and tries again.
+	r = start(func(r *rig) { r.fail["Unwatch"] = true })
+	r.answer(ans(Denied, 7))
+	r.step(Proven{Ladder: r.stop.Ladder})
+	r.wantPhase(Stopped)
+	r.fail["Unwatch"] = false
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	r.wantPhase(Standby)
+
+	// Without a guard the resources are stopped all the same, and that nothing resets is said.
+	r = start(func(r *rig) { r.fail["Watch"] = true })
+	r.answer(ans(Denied, 7))
+	if r.stop.Until != Never || r.h.View().ResetAt != Never {
+		t.Fatal("a reset is announced that will not come")
+	}
+}
+
+// A successor gives what was found active no new time, and proves what it does not find active any more.
+func TestHolder_WatchedByAnEarlierAgent(t *testing.T) {
+	watched := func(r *rig) *GuardState { return &GuardState{Epoch: 1, Sent: r.now, Until: r.now.Add(3 * time.Second)} }
+	r := newRig(t)
+	r.known.Stamp = Stamp{StoreID: "s1", Generation: 1}
+	r.start(Found{Active: Yes, Watched: watched(r)})
+	r.pass(3*time.Second - lan.StopBudget)
+	r.step(Tick{})
+	r.wantPhase(Losing)
+	if r.stop.Until != r.now.Add(lan.StopBudget) {
+		t.Fatalf("the ladder runs until %v", r.stop.Until)
+	}
+	for _, active := range []Tri{No, Unknown} {
+		r = newRig(t)
+		r.known.Stamp = Stamp{StoreID: "s1", Generation: 1}
+		r.start(Found{Active: active, Watched: watched(r)})
+		r.wantPhase(Losing)
+	}
 }
 
 func TestHolder_Switchover(t *testing.T) {

@@ -17,7 +17,7 @@ type worldGuard struct {
 	due    Instant
 }
 
-func (k *worldKeeper) startGuard(e Epoch) {
+func (k *worldKeeper) startGuard(report func(err string)) {
 	n, w := k.a.n, k.a.n.w
 	k.guard.add("", func(done func()) {
 		w.after(w.between(10*time.Millisecond, 80*time.Millisecond), func() {
@@ -29,7 +29,7 @@ func (k *worldKeeper) startGuard(e Epoch) {
 				n.guard = &worldGuard{n: n, due: Never, d: NewDeadman(DeadmanConfig{Born: n.now(), TimerSlack: w.budget.TimerSlack})}
 				n.guard.schedule()
 			}
-			k.a.post(func() { done(); k.step(GuardStarted{Epoch: e, Err: err}) })
+			k.a.post(func() { done(); report(err) })
 		})
 	})
 }

@@ -411,21 +411,27 @@ func (n *worldNode) startAgent() {
 
 // takeUp gives what /run and the guard show, as agent.takeUp does: a guard that does not answer shows nothing.
 func (k *worldKeeper) takeUp() {
-	n := k.a.n
-	var f Found
-	if r, ok := n.run[k.name]; ok {
+	f := Found{Guard: k.a.n.guardShows(k.name), Watched: k.a.n.guardShows(k.name + worldFound)}
+	if r, ok := k.a.n.run[k.name]; ok {
 		f.Record = &r
-	}
-	if g := n.guard; g != nil && !g.frozen {
-		for i := range g.d.Armed() {
-			if l := g.d.Lease(i); l.Lease == k.name {
-				f.Guard = &GuardState{Epoch: l.Epoch, Sent: l.Sent, Until: l.Until}
-			}
-		}
 	}
 	if f.Record != nil || f.Guard != nil {
 		k.step(f)
 	}
+}
+
+// worldFound is the name under which the guard is armed for resources without a lease.
+const worldFound = "/found"
+
+func (n *worldNode) guardShows(name string) *GuardState {
+	if g := n.guard; g != nil && !g.frozen {
+		for i := range g.d.Armed() {
+			if l := g.d.Lease(i); l.Lease == name {
+				return &GuardState{Epoch: l.Epoch, Sent: l.Sent, Until: l.Until}
+			}
+		}
+	}
+	return nil
 }
 
 func (a *worldAgent) keeper(lease string) *worldKeeper {
@@ -549,7 +555,7 @@ func (a *worldAgent) survey() {
 			w.after(d, func() {
 				a.post(func() {
 					if !k.begun {
-						k.step(Found{Active: active})
+						k.step(Found{Active: active, Watched: a.n.guardShows(k.name + worldFound)})
 					}
 					k.step(reading)
 				})
@@ -602,8 +608,24 @@ func (k *worldKeeper) act(act Action) {
 		k.save(act)
 	case WriteRun:
 		k.writeRun(act.Record)
+	case Watch:
+		k.startGuard(func(err string) {
+			if err != "" {
+				k.step(Watched{Err: err})
+				return
+			}
+			k.callGuard("", DeadmanArm{k.name + worldFound, 1, k.a.self.Instance, act.Sent, act.Until},
+				func(until Instant, err string) { k.step(Watched{Until: until, Err: err}) })
+		})
+	case Unwatch:
+		k.callGuard("unwatch", DeadmanDisarm{k.name + worldFound, 1, k.a.self.Instance}, func(_ Instant, err string) {
+			if n.guard == nil {
+				err = ""
+			}
+			k.step(Unwatched{Err: err})
+		})
 	case StartGuard:
-		k.startGuard(act.Epoch)
+		k.startGuard(func(err string) { k.step(GuardStarted{Epoch: act.Epoch, Err: err}) })
 	case Arm:
 		var ev DeadmanEvent = DeadmanArm{k.name, act.Epoch, k.a.self.Instance, act.Sent, act.Until}
 		if act.Shorten {

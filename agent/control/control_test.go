@@ -107,7 +107,7 @@ func TestUnknownIsNull(t *testing.T) {
 func TestOnlyRootActs(t *testing.T) {
 	for verb, want := range map[Verb]bool{
 		VerbStatus: true, VerbWhy: true, VerbPoke: true, VerbSwitchover: false, VerbRelease: false, VerbAcquire: false,
-		"pause": false,
+		VerbPause: false, VerbResume: false, "dance": false,
 	} {
 		h := &fakeHandler{}
 		s := &Server{handler: h}
@@ -122,7 +122,7 @@ func TestOnlyRootActs(t *testing.T) {
 		if !want && (out.Error.Code != CodeForbidden || len(h.done) > 0) {
 			t.Errorf("reader, %s: %v, handler got %v", verb, out.Error, h.done)
 		}
-		if out := s.answer(t.Context(), data, true); verb != "pause" && out.Error != nil {
+		if out := s.answer(t.Context(), data, true); verb != "dance" && out.Error != nil {
 			t.Errorf("root, %s: %v", verb, out.Error)
 		}
 	}

@@ -98,11 +98,16 @@ func (c *constraints) read(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if l, ok := a.Lease(name); ok {
+	l, configured := a.Lease(name)
+	switch {
+	case name == allLeases:
+		c.leases = a.Leases
+	case configured:
 		c.leases = []config.Lease{l}
-	} else if c.leases = a.Leases; name != allLeases {
-		return &exitError{code: exitFailure, err: fmt.Errorf("there is no lease %q in %s", name, c.o.configPath),
-			hint: "the leases are: " + strings.Join(leaseNames(a), ", ") + `; "all" means each`}
+	case c.remove: // a lease that the configuration names no longer leaves its rules behind
+		c.leases = []config.Lease{{Name: name}}
+	default:
+		return c.unknown(name, a)
 	}
 	tools, err := pcmk.FindTools(c.tools...)
 	if err != nil {
@@ -122,6 +127,9 @@ func (c *constraints) read(ctx context.Context, name string) error {
 		return err
 	}
 	if c.remove {
+		if name != allLeases && !configured && len(c.cib.LeaseConstraints(name)) == 0 {
+			return c.unknown(name, a)
+		}
 		return nil // also for resources that do not exist any more
 	}
 	var refused []error
@@ -134,6 +142,11 @@ func (c *constraints) read(ctx context.Context, name string) error {
 		c.rules = append(c.rules, plan.Rules(l.Name)...)
 	}
 	return errors.Join(refused...)
+}
+
+func (c *constraints) unknown(name string, a config.Agent) error {
+	return &exitError{code: exitFailure, err: fmt.Errorf("there is no lease %q in %s", name, c.o.configPath),
+		hint: "the leases are: " + strings.Join(leaseNames(a), ", ") + `; "all" means each`}
 }
 
 func leaseNames(a config.Agent) []string {
