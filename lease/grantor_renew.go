@@ -8,22 +8,28 @@ import (
 // speaks judges whether a message of party about epoch comes from the holder. When not, it has been answered.
 func (g *Grantor) speaks(l *grantLease, r Request, p Party, epoch Epoch) bool {
 	rec, seq := l.rec, seqOf(r.Body)
+	_, gives := r.Body.(Release)
 	switch {
 	case epoch < rec.Epoch, epoch == rec.Epoch && rec.State == RecordFree:
 		if epoch == rec.Epoch && rec.Holder == p && seq == rec.Seq {
-			if _, ok := r.Body.(Release); ok { // a copy of the release
+			if gives { // a copy of the release
 				g.reply(r.ID, Answer{Verdict: OK, Seq: seq, Epoch: rec.Epoch})
 				return false
 			}
 		}
 		g.reply(r.ID, g.lost(l, seq))
 	case epoch > rec.Epoch:
-		g.unavailable(r, fmt.Sprintf("epoch %d is not known here", epoch))
+		why := fmt.Sprintf("epoch %d is not known here", epoch)
+		if gives { // recovery: there is nothing to give back, and its node must be free to report
+			g.refuse(r, why)
+			return false
+		}
+		g.unavailable(r, why)
 	case !rec.Holder.SameBoot(p):
 		g.refuse(r, "another node or boot holds this epoch")
 	case p.Instance.Older(rec.Holder.Instance):
 		g.reply(r.ID, Answer{Verdict: Superseded, Seq: seq, Epoch: rec.Epoch, Reason: "a newer agent adopted this lease"})
-	case rec.Holder != p:
+	case rec.Holder != p && !gives: // a release needs no adopt: its node is proven stopped, whoever of it speaks
 		g.refuse(r, "this agent has not adopted the lease")
 	case l.lapsed:
 		g.refuse(r, "the grant was not renewed in time and is void")

@@ -252,6 +252,7 @@ type (
 		deadline Instant
 		seen     Stamp
 		seenEp   Epoch
+		proxy    bool // in the name of an earlier agent of this boot
 	}
 )
 
@@ -319,6 +320,7 @@ type Holder struct {
 	pauseFor    time.Duration
 	pauseSent   Instant
 	pausing     bool // a pause was sent and not answered: its outcome is unknown
+	owed        bool // the arbiter may say paused, which no clock ends: the release is sent until it is answered
 	// byMaintenance: the pause (asked for, or entered) began with Pacemaker's maintenance.
 	byMaintenance bool
 	nextPause     Instant // earliest next pause for maintenance

@@ -16,6 +16,7 @@ func (h *Holder) becomeStandby(now Instant, cause string) {
 	}
 	h.epoch, h.hold, h.sent, h.armed, h.step = 0, 0, 0, 0, stepNone
 	h.out, h.adopting, h.pausing, h.rearmed, h.startBy, h.cannotSince = nil, false, false, false, 0, 0
+	h.owed = false
 	if h.opt.Mode != AcquireAuto && h.phase == Stopped {
 		h.asked = false
 	}

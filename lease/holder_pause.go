@@ -27,7 +27,7 @@ func (h *Holder) pauseAsked(now Instant, ev PauseAsked) {
 
 // sendPause asks the arbiter. Until it has answered, and if the answer is lost, the lease counts as not paused.
 func (h *Holder) sendPause(now Instant, length time.Duration, byMaintenance bool) {
-	h.pausing, h.pauseFor, h.byMaintenance = true, length, byMaintenance
+	h.pausing, h.owed, h.pauseFor, h.byMaintenance = true, true, length, byMaintenance
 	h.send(now, kindPause, h.budget.RequestTimeout, func(seq uint64) any {
 		return Pause{Party: h.party, Epoch: h.epoch, Seq: seq, Seen: h.known.Stamp, For: length, Terms: h.budget.Terms}
 	})
@@ -167,7 +167,7 @@ func (h *Holder) resumeAnswered(now Instant, a Answer) {
 	if a.Verdict != OK || a.Epoch != h.epoch {
 		return
 	}
-	h.pausing = false
+	h.pausing, h.owed = false, false
 	if h.phase == Resuming && h.step == stepTell {
 		h.becomeHeld(now, "resumed")
 	}

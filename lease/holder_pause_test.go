@@ -273,3 +273,83 @@ func TestHolder_SuccessorOfMaintenance(t *testing.T) {
 		r.wantPhase(want)
 	}
 }
+
+// Who asked for a pause and was not told what came of it, and then loses the lease, is not free of it by the clock: the
+// record may say paused, which no hold ends. Nobody would ever be granted again (seed 9213 of TestWorld with pauses).
+func TestHolder_ReleasesUntilAnsweredWhenItMayBePaused(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		start func(r *rig)
+		owed  bool
+	}{
+		{"never paused", (*rig).win, false},
+		{"pause unanswered", func(r *rig) {
+			r.win()
+			r.step(PauseAsked{})
+			r.answer(ans(Unavailable, 7))
+		}, true},
+		{"pause unanswered, then ended", func(r *rig) {
+			r.win()
+			r.step(PauseAsked{})
+			r.answer(ans(Unavailable, 7))
+			r.pass(lan.RenewEvery)
+			r.step(Tick{})
+			r.answer(ans(OK, 7)) // the resume
+		}, false},
+		{"resume unanswered", func(r *rig) {
+			r.win()
+			r.step(PauseAsked{})
+			r.answer(ans(OK, 7))
+			r.step(ResumeAsked{})
+			r.answer(ans(OK, 7)) // the renewal
+		}, true},
+		{"not known what an earlier agent asked", func(r *rig) { r.start(Found{Record: record(r, RunHeld), Guard: guardFor(r)}) }, true},
+		{"an earlier agent's lease, adopted", func(r *rig) {
+			r.start(Found{Record: record(r, RunHeld), Guard: guardFor(r)})
+			r.answer(ans(Adopted, 7))
+		}, false},
+		{"an earlier agent's lease, adopted, and paused it is", func(r *rig) {
+			r.start(Found{Record: record(r, RunHeld), Guard: guardFor(r)})
+			a := ans(Adopted, 7)
+			a.Paused = true
+			r.answer(a)
+		}, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t)
+			tc.start(r)
+			r.pass(lan.LossAfter)
+			r.step(Tick{})
+			r.wantPhase(Losing)
+			r.step(Proven{Ladder: r.stop.Ladder})
+			r.pass(time.Hour)
+			r.step(Tick{})
+			if !tc.owed {
+				r.wantPhase(Standby)
+				return
+			}
+			r.wantPhase(Stopped)
+			if _, ok := r.last().Body.(Release); !ok || r.last().Sent != r.now || r.guard != nil {
+				t.Fatalf("last request %+v, guard %v", r.last(), r.guard)
+			}
+			r.answer(ans(OK, 7))
+			r.wantPhase(Standby)
+		})
+	}
+}
+
+// The release in an earlier agent's name is the first try only: the arbiter may know that name no more. That it is
+// superseded says nothing about this agent.
+func TestHolder_SuccessorReleasesInItsOwnNameToo(t *testing.T) {
+	r := newRig(t)
+	r.start(Found{Record: record(r, RunLosing), Guard: guardFor(r)})
+	r.step(Proven{Ladder: r.stop.Ladder})
+	r.answer(ans(Superseded, 7))
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	if rel, ok := r.last().Body.(Release); !ok || rel.Party != r.h.opt.Self || rel.Epoch != 7 {
+		t.Fatalf("%+v", r.last().Body)
+	}
+	r.answer(ans(OK, 7))
+	r.wantPhase(Standby)
+}

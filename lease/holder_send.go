@@ -111,13 +111,18 @@ func (h *Holder) finish(now Instant) {
 	case stepDisarm:
 		h.do(Disarm{Epoch: h.epoch})
 	case stepRelease:
-		if h.sent == 0 || now >= h.sent.Add(h.hold) {
+		// Free by the clock alone, unless the record may say paused: then only a release frees it.
+		if h.epoch == 0 || !h.owed && (h.sent == 0 || now >= h.sent.Add(h.hold)) {
 			h.becomeStandby(now, "stopped; the hold is over")
 			return
 		}
 		h.send(now, kindRelease, h.budget.RequestTimeout, func(seq uint64) any {
 			return Release{Party: h.party, Epoch: h.epoch, Seq: seq, Seen: h.known.Stamp}
 		})
+		// A repeat goes in this agent's own name: what an earlier one asked last may have come, and the arbiter may
+		// know that name no more.
+		h.out[len(h.out)-1].proxy = h.party != h.opt.Self
+		h.party = h.opt.Self
 	}
 }
 
@@ -140,6 +145,9 @@ func (h *Holder) answered(now Instant, ev Answered) {
 	}
 	h.lastAnswer, h.waiters = now, a.Waiters
 	if a.Verdict == Superseded {
+		if p.proxy {
+			return // it is the earlier agent who is superseded
+		}
 		h.gone = true
 		h.note(true, "superseded: %s", a.Reason)
 		h.do(Retire{Cause: a.Reason})
@@ -211,7 +219,7 @@ func (h *Holder) acquireAnswered(now Instant, p pending, a Answer) {
 func (h *Holder) adoptAnswered(now Instant, a Answer) {
 	switch {
 	case a.Verdict == Adopted && a.Epoch == h.epoch:
-		h.adopting, h.party = false, h.opt.Self
+		h.adopting, h.owed, h.party = false, a.Paused, h.opt.Self
 		h.nextSend = now
 		h.note(false, "the arbiter goes on with epoch %d under this agent", h.epoch)
 	case a.Verdict == Lost || a.Verdict == Granted:
@@ -246,7 +254,7 @@ func (h *Holder) renewAnswered(now Instant, p pending, a Answer) {
 		}
 	}
 	if h.phase == Held && a.Paused && !h.waitsFor(kindPause) {
-		h.pausing = true // an earlier pause whose answer was lost: it is ended before anything else
+		h.pausing, h.owed = true, true // an earlier pause whose answer was lost: it is ended before anything else
 	}
 	switch {
 	case h.phase == Winning:

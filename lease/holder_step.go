@@ -95,6 +95,7 @@ func (h *Holder) begin(now Instant, f Found) {
 			Hold: h.opt.Budget.Hold()}
 	}
 	h.epoch, h.hold, h.party, h.budget, h.sent = r.Epoch, r.Hold, r.Party, r.Budget, r.Sent
+	h.owed = true // whether the earlier agent asked for a pause is not known
 	guarded := f.Guard != nil && f.Guard.Epoch == r.Epoch
 	if f.Guard != nil {
 		h.armed = f.Guard.Until

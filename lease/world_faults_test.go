@@ -11,11 +11,9 @@ import (
 )
 
 var (
-	worldSeed  = flag.Uint64("world.seed", 0, "run this seed of TestWorld only, and print its timeline")
-	worldSeeds = flag.Uint64("world.seeds", 2000, "how many seeds TestWorld runs")
-	// Off until resume and the release after an unanswered pause work: without an answer to a pause or a resume a
-	// lease may stay paused for ever, and a pause without an end cannot be resumed.
-	worldPauses = flag.Bool("world.pauses", false, "also pause leases in TestWorld")
+	worldSeed   = flag.Uint64("world.seed", 0, "run this seed of TestWorld only, and print its timeline")
+	worldSeeds  = flag.Uint64("world.seeds", 2000, "how many seeds TestWorld runs")
+	worldPauses = flag.Bool("world.pauses", true, "also pause leases in TestWorld")
 	worldFirst  = flag.Uint64("world.first", 1, "the first of them")
 )
 
