@@ -11,15 +11,15 @@ import (
 // modelNode is a node that follows the rules, as far as the arbiter can tell: it believes only what was answered
 // in time, and counts from when it sent.
 type modelNode struct {
-	party   Party
-	seq     uint64
-	epoch   Epoch // held, or being won
-	state   ClaimState
-	until   Instant // it may run resources until then
-	seen    Stamp
-	dead    map[string]bool // store ids
-	highest Epoch
+	party Party
+	seq   uint64
+	epoch Epoch // held, or being won
+	state ClaimState
+	until Instant // it may run resources until then
+	known Known
 }
+
+func (n *modelNode) highest() Epoch { return n.known.Epochs["pg"] }
 
 func (n *modelNode) claim(hold time.Duration) *Claim {
 	if n.epoch == 0 || n.state == "" {
@@ -50,7 +50,7 @@ func newGrantorModel(rt *rapid.T) *grantorModel {
 	b, _ := Profile("lan")
 	m := &grantorModel{t: rt, w: newGrantorWorld(rt), asked: map[RequestID]modelMessage{}, told: map[RequestID]bool{}, grants: map[Epoch]Party{}, term: b}
 	for i, name := range []string{"a", "b"} {
-		m.nodes = append(m.nodes, &modelNode{dead: map[string]bool{},
+		m.nodes = append(m.nodes, &modelNode{
 			party: Party{Node: name, BootID: "b1", Instance: Instance{Start: Instant(i + 1), Nonce: 1}}})
 	}
 	m.w.onReply = func(r Reply) {
@@ -72,28 +72,28 @@ func (m *grantorModel) ask(n *modelNode, verb string) {
 			return
 		}
 		n.state = ""
-		body = Acquire{Party: p, Seq: n.seq, SeenEpoch: n.highest, Seen: n.seen, Terms: m.term.Terms, Hold: hold,
+		body = Acquire{Party: p, Seq: n.seq, SeenEpoch: n.highest(), Seen: n.known.Stamp, Terms: m.term.Terms, Hold: hold,
 			Wait: 5 * time.Second, Ready: n.seq%2 == 0, LastResort: n.seq%7 == 0}
 	case "renew":
 		if n.epoch == 0 {
 			return
 		}
-		body = Renew{Party: p, Epoch: n.epoch, Seq: n.seq, Seen: n.seen, Claim: n.claim(hold)}
+		body = Renew{Party: p, Epoch: n.epoch, Seq: n.seq, Seen: n.known.Stamp, Claim: n.claim(hold)}
 	case "release": // stopped and disarmed before it is sent
 		n.state, n.until = "", 0
-		body = Release{Party: p, Epoch: n.epoch, Seq: n.seq, Seen: n.seen}
+		body = Release{Party: p, Epoch: n.epoch, Seq: n.seq, Seen: n.known.Stamp}
 		n.epoch = 0
 	case "pause":
 		if n.state != ClaimHeld {
 			return
 		}
-		body = Pause{Party: p, Epoch: n.epoch, Seq: n.seq, Seen: n.seen, Terms: m.term.Terms}
+		body = Pause{Party: p, Epoch: n.epoch, Seq: n.seq, Seen: n.known.Stamp, Terms: m.term.Terms}
 	case "resume": // the guard is armed before
 		if n.state != ClaimPaused {
 			return
 		}
 		n.state, n.until = ClaimHeld, now.Add(hold)
-		body = Resume{Party: p, Epoch: n.epoch, Seq: n.seq, Seen: n.seen}
+		body = Resume{Party: p, Epoch: n.epoch, Seq: n.seq, Seen: n.known.Stamp}
 	case "adopt":
 		c := n.claim(hold)
 		if c == nil || n.state == ClaimHeld && now >= n.until {
@@ -101,7 +101,7 @@ func (m *grantorModel) ask(n *modelNode, verb string) {
 		}
 		n.party.Instance.Start += 10
 		n.seq = 1
-		body = Acquire{Party: n.party, Seq: 1, SeenEpoch: n.highest, Seen: n.seen, Terms: m.term.Terms, Hold: hold, Claim: c}
+		body = Acquire{Party: n.party, Seq: 1, SeenEpoch: n.highest(), Seen: n.known.Stamp, Terms: m.term.Terms, Hold: hold, Claim: c}
 	}
 	m.wire = append(m.wire, modelMessage{node: n, sent: now, body: body})
 }
@@ -153,8 +153,8 @@ func (m *grantorModel) checkGrant(msg modelMessage, a Answer) {
 	defer func() { m.grants[a.Epoch] = rec.Holder }()
 	for _, o := range m.nodes {
 		// An epoch that no node ever heard of may come again after the loss of the store.
-		if a.Epoch < o.highest || a.Epoch == o.highest && m.grants[a.Epoch] != rec.Holder {
-			m.t.Fatalf("epoch %d was granted, %s has heard of %d", a.Epoch, o.party.Node, o.highest)
+		if a.Epoch < o.highest() || a.Epoch == o.highest() && m.grants[a.Epoch] != rec.Holder {
+			m.t.Fatalf("epoch %d was granted, %s has heard of %d", a.Epoch, o.party.Node, o.highest())
 		}
 		if o != msg.node && o.state != "" && m.w.now < o.until {
 			m.t.Fatalf("epoch %d was granted to %s at %v while %s may run epoch %d (%s) until %v", a.Epoch,
@@ -165,22 +165,10 @@ func (m *grantorModel) checkGrant(msg modelMessage, a Answer) {
 
 func (m *grantorModel) hear(msg modelMessage, a Answer) {
 	n, b, now := msg.node, msg.body, m.w.now
-	left := seenOf(b)
-	swap := a.Verdict == Recovery && a.Echo != nil && *a.Echo == left
-	other := left.StoreID != "" && a.Stamp.StoreID != left.StoreID
-	if n.dead[a.Stamp.StoreID] || a.Stamp.StoreID == "" || other && !swap || !other && a.Stamp.Generation < left.Generation {
+	if n.known.Judge(seenOf(b), n.highest(), a) != nil {
 		return
 	}
-	switch {
-	case n.seen.StoreID == a.Stamp.StoreID:
-		n.seen.Generation = max(n.seen.Generation, a.Stamp.Generation)
-	case n.seen.StoreID == "" || n.seen == left || swap:
-		if n.seen.StoreID != "" {
-			n.dead[n.seen.StoreID] = true
-		}
-		n.seen = a.Stamp
-	}
-	n.highest = max(n.highest, a.Epoch)
+	n.known.Learn("pg", a)
 	if partyOf(b) != n.party {
 		return
 	}

@@ -15,7 +15,8 @@ type Known struct {
 }
 
 // Judge decides whether an answer may be listened to, by what the node knew when the request left. An error says
-// why it is ignored; an ignored answer counts as none.
+// why it is ignored; an ignored answer counts as none. A store is changed for the one that answers what the node knows
+// now: of two recoveries whose answers cross, the later read one may be the older.
 func (k *Known) Judge(left Stamp, seen Epoch, a Answer) error {
 	id := a.Stamp.StoreID
 	switch {
@@ -25,6 +26,8 @@ func (k *Known) Judge(left Stamp, seen Epoch, a Answer) error {
 		return fmt.Errorf("ignore an answer from store %s, which was replaced", id)
 	case a.Epoch > MaxEpoch || a.Epoch > seen+MaxEpochLead:
 		return fmt.Errorf("ignore an answer with the absurd epoch %d (seen: %d)", a.Epoch, seen)
+	case left.StoreID != k.Stamp.StoreID && id != k.Stamp.StoreID:
+		return fmt.Errorf("ignore an answer from store %s: since it was asked this node has come to know store %s", id, k.Stamp.StoreID)
 	case left.StoreID == "":
 		return nil
 	case id != left.StoreID:
