@@ -64,6 +64,9 @@ func (c *cluster) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case ev := <-c.events:
+			if freesLease(ev) && !c.drain(ctx, settleStalled) {
+				return
+			}
 			c.step(ev)
 		case res := <-c.results:
 			c.step(res)
@@ -82,6 +85,16 @@ func (c *cluster) run(ctx context.Context) {
 		}
 		last = boottime.Now()
 	}
+}
+
+// freesLease reports whether ev is decided by who was heard, so that whatever has arrived must be read before it. This
+// process may have stood still, with the holder's renewals in its sockets.
+func freesLease(ev lease.GrantorEvent) bool {
+	if r, ok := ev.(received); ok {
+		ev = r.event
+	}
+	_, ok := ev.(lease.OperatorFree)
+	return ok
 }
 
 // drain takes in what has arrived, and then lets expiries be decided. false: ctx has ended.

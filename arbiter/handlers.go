@@ -67,7 +67,12 @@ func (s *Server) ControlHandler() http.Handler {
 			if err != nil {
 				return nil, bad("free: %v", err)
 			}
-			return lease.OperatorFree{ID: id, Lease: r.PathValue("lease"), Node: w.HolderIsOff}, nil
+			return lease.OperatorFree{ID: id, Lease: r.PathValue("lease"), Node: w.HolderIsOff, Check: w.Check}, nil
+		})
+	}))
+	mux.HandleFunc("POST "+api.PathUnbar, answer(func(r *http.Request) (any, error) {
+		return s.operator(r, func(id lease.RequestID) (lease.GrantorEvent, error) {
+			return lease.OperatorUnbar{ID: id, Node: r.PathValue("node")}, nil
 		})
 	}))
 	return mux

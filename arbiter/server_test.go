@@ -59,13 +59,29 @@ func (m *memory) set(hold bool, err error) {
 func newTestServer(t *testing.T, networks ...string) (*Server, *memory, string) {
 	t.Helper()
 	m := &memory{snaps: map[string]lease.Snapshot{"erp": lease.NewClusterSnapshot("s1"), "web": lease.NewClusterSnapshot("s2")}}
+	t.Cleanup(func() { goleak.VerifyNone(t) })
+	s, url := serveStore(t, m, networks...)
+	return s, m, url
+}
+
+// serveStore serves what is in a store until the test ends.
+func serveStore(t *testing.T, store Store, networks ...string) (*Server, string) {
+	t.Helper()
+	s, url, stop := startServer(t, store, networks...)
+	t.Cleanup(stop)
+	return s, url
+}
+
+// startServer serves what is in a store until stop is called.
+func startServer(t *testing.T, store Store, networks ...string) (s *Server, url string, stop func()) {
+	t.Helper()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	var nets []netip.Prefix
 	for _, n := range append(networks, "127.0.0.0/8")[:max(1, len(networks))] {
 		nets = append(nets, netip.MustParsePrefix(n))
 	}
-	s, err := New(Options{Store: m, Log: log, Insecure: true, AllowInsecureFrom: nets, MinHold: time.Second, MaxHold: time.Minute,
+	s, err := New(Options{Store: store, Log: log, Insecure: true, AllowInsecureFrom: nets, MinHold: time.Second, MaxHold: time.Minute,
 		MaxPause: time.Hour, DriftPPM: 1000, NewStoreID: func() string { return "new" }})
 	if err != nil {
 		t.Fatal(err)
@@ -77,16 +93,14 @@ func newTestServer(t *testing.T, networks ...string) (*Server, *memory, string) 
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, l) }()
-	t.Cleanup(func() {
+	return s, "http://" + l.Addr().String(), func() {
 		http.DefaultClient.CloseIdleConnections()
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 		s.Close()
-		goleak.VerifyNone(t)
-	})
-	return s, m, "http://" + l.Addr().String()
+	}
 }
 
 func who(node string, seq uint64) api.Who {

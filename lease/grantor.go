@@ -34,6 +34,7 @@ type Grantor struct {
 	broken   bool      // the last write failed: no new grant until one succeeds
 	retryAt  Instant   // when the next write may be tried
 
+	started      Instant // since when this process listens
 	recoveryFrom Instant // since when this process waits for claims
 	freshNodes   map[string]bool
 	at           Instant // of the last Step
@@ -108,7 +109,7 @@ func NewGrantor(opt GrantorOptions, snap Snapshot, now Instant) *Grantor {
 	}
 	g := &Grantor{
 		opt: opt, cluster: snap.Cluster, leases: map[string]*grantLease{}, nodes: map[string]*grantNode{},
-		suspect: snap.Suspect, recoveryFrom: now, freshNodes: map[string]bool{},
+		suspect: snap.Suspect, started: now, recoveryFrom: now, freshNodes: map[string]bool{},
 	}
 	g.lastGen = snap.Cluster.Stamp.Generation
 	for _, r := range snap.Leases {

@@ -52,11 +52,13 @@ type GrantorTick struct{}
 // what no node has claimed. Holds of claims are still waited out.
 type OperatorRecover struct{ ID RequestID }
 
-// OperatorFree frees a lease whose holder is off, which only a human can know.
+// OperatorFree frees a lease whose holder is off, which only a human can know. It is refused while the holder was heard
+// lately. So it has to come as Drained does: only after every request that had arrived was given to Step.
 type OperatorFree struct {
 	ID    RequestID
 	Lease string
 	Node  string // must be the holder: the one that is off
+	Check bool   // only say what would come of it
 }
 
 // OperatorBar bars the boot in which Node was heard last.

@@ -20,19 +20,94 @@ func (g *Grantor) operatorRecover(now Instant, ev OperatorRecover) {
 // operatorFree gives a lease away whose holder is off.
 func (g *Grantor) operatorFree(now Instant, ev OperatorFree) {
 	l := g.leases[ev.Lease]
-	switch {
-	case l == nil || l.rec.State == RecordFree:
-		g.reply(ev.ID, Answer{Verdict: Refused, Reason: "nobody holds this lease"})
-	case l.rec.Holder.Node != ev.Node:
-		g.reply(ev.ID, Answer{Verdict: Refused, Reason: fmt.Sprintf("its holder is %s, not %s", l.rec.Holder.Node, ev.Node)})
-	case g.suspect || l.writing || !g.canAdd() || !g.mayWrite(now):
-		g.reply(ev.ID, Answer{Verdict: Unavailable, Reason: "the store cannot be written now: try again"})
-	default:
-		rec := l.rec
-		rec.State, rec.Carry, rec.PauseFor, rec.PauseHold = RecordFree, 0, 0, 0
-		g.writeLease(grantOp{kind: opFree, rec: rec, ids: []RequestID{ev.ID},
-			answer: Answer{Verdict: OK, Epoch: rec.Epoch}}, "freed", "an operator says that "+ev.Node+" is off")
+	a := g.judgeFree(now, l, ev.Node)
+	if a.Verdict != OK || ev.Check {
+		g.reply(ev.ID, a)
+		return
 	}
+	rec := l.rec
+	rec.State, rec.Carry, rec.PauseFor, rec.PauseHold = RecordFree, 0, 0, 0
+	ago, heard := g.quiet(now, ev.Node)
+	g.writeLease(grantOp{kind: opFree, rec: rec, ids: []RequestID{ev.ID}, answer: a}, "freed",
+		fmt.Sprintf("an operator says that %s is off; it was %s", ev.Node, lastHeard(ago, heard)))
+}
+
+// judgeFree says whether a lease may be given away by a human's word. The word is not enough when this arbiter knows
+// better: while the holder's hold may run, or a paused holder was heard lately, node is not off.
+func (g *Grantor) judgeFree(now Instant, l *grantLease, node string) Answer {
+	switch {
+	case l == nil:
+		return Answer{Verdict: Refused, Reason: "no such lease"}
+	case l.rec.State == RecordFree:
+		return Answer{Verdict: Refused, Epoch: l.rec.Epoch, Reason: "nobody holds this lease"}
+	case l.rec.Holder.Node != node:
+		return Answer{Verdict: Refused, Epoch: l.rec.Epoch, Holder: l.rec.Holder.Node,
+			Reason: fmt.Sprintf("its holder is %s, not %s", l.rec.Holder.Node, node)}
+	}
+	a := Answer{Verdict: Unavailable, Epoch: l.rec.Epoch, Holder: node, Paused: l.rec.State == RecordPaused,
+		Waiters: l.others(now, node)}
+	ago, heard := g.quiet(now, node)
+	must := g.mustBeQuiet(l)
+	again := (must - ago).Round(time.Second / 10)
+	instead := fmt.Sprintf("leasedog switchover %s moves the lease", l.name)
+	switch {
+	case l.pauseOver:
+		instead = fmt.Sprintf("it has booted anew, and the pause of its old boot ends in %v", left(now, l.holdEnd).Round(time.Second/10))
+	case a.Paused:
+		instead = fmt.Sprintf("leasedog resume %s asks it to end the pause", l.name)
+	}
+	switch {
+	case heard && ago <= g.renewWindow(l):
+		a.Verdict, a.Reason = Refused, fmt.Sprintf("%s was %s: it is not off; %s", node, lastHeard(ago, heard), instead)
+	case heard && ago < must:
+		a.Reason = fmt.Sprintf("%s was %s, and counts as off after %v of silence: try again in %v, or, if it is on, %s", node,
+			lastHeard(ago, heard), must, again, instead)
+	case ago < must:
+		a.Reason = fmt.Sprintf("this arbiter has listened for %v only, and %s counts as off after %v of silence: try again in %v",
+			ago.Round(time.Second/10), node, must, again)
+	case g.suspect:
+		a.Reason = "the store was restored or has come to another machine, and no node has spoken since: try again"
+	case l.writing || !g.canAdd() || !g.mayWrite(now):
+		a.Reason = "the store cannot be written now: try again"
+	default:
+		a.Verdict, a.Reason = OK, g.afterFree(now, l, a.Waiters)
+	}
+	return a
+}
+
+// afterFree says what comes next.
+func (g *Grantor) afterFree(now Instant, l *grantLease, waiters []Waiter) string {
+	switch {
+	case g.cluster.Recovery:
+		return g.recoveryReason(now, l)
+	case len(waiters) == 0:
+		return "nobody waits for it: the first node that asks is granted"
+	case len(waiters) > 1:
+		return fmt.Sprintf("%d nodes wait for it, and one of them is granted at once", len(waiters))
+	}
+	return waiters[0].Node + " waits for it and is granted at once"
+}
+
+// quiet is how long a node, in whichever boot, has not been heard; heard is false if it was not since this arbiter
+// started, which may be a moment ago.
+func (g *Grantor) quiet(now Instant, node string) (ago time.Duration, heard bool) {
+	if n := g.nodes[node]; n != nil && len(n.boots) > 0 {
+		return now.Sub(n.boots[len(n.boots)-1].last), true
+	}
+	return now.Sub(g.started), false
+}
+
+// mustBeQuiet is how long a holder must be silent before a human's word that it is off is taken: its hold, since until
+// then it may run by a renewal; a paused one may run for ever, and its agent may be restarted meanwhile.
+func (g *Grantor) mustBeQuiet(l *grantLease) time.Duration {
+	hold := max(l.rec.Hold, l.rec.Carry)
+	if l.rec.Hold == 0 {
+		hold = max(hold, g.opt.MaxHold)
+	}
+	if l.rec.State == RecordPaused {
+		hold = max(hold, 2*g.opt.MaxHold)
+	}
+	return hold
 }
 
 // operatorBar bars the boot of a node. It is refused without any effect against a node that holds or may hold.

@@ -23,6 +23,52 @@ func TestRenewNeverShortens(t *testing.T) {
 	}
 }
 
+// An operator's word that the holder is off is not taken against what the arbiter hears: not within the hold of a
+// renewal, and of a paused holder not within twice the longest hold.
+func TestFreeIsRefusedWhileTheHolderMayRun(t *testing.T) {
+	b, _ := Profile("lan")
+	for _, c := range []struct {
+		name   string
+		before []string
+		quiet  time.Duration
+	}{
+		{"held", nil, b.Hold()},
+		{"held, by an epoch that its boot was granted anew", []string{"acquire a profile=standard", "renew a", "acquire a profile=lan", "renew a"}, 27 * time.Second},
+		{"in quarantine", []string{"restart"}, b.Hold()},
+		{"paused", []string{"pause a"}, 2 * time.Minute},
+		{"paused with an end", []string{"pause a for=1h"}, 2 * time.Minute},
+		{"paused, and heard of since", []string{"pause a", "time 1h", "renew a"}, 2 * time.Minute},
+		{"paused, and only its wish for another lease was heard", []string{"pause a", "time 1h", "acquire a lease=two"}, 2 * time.Minute},
+		{"paused, and adopted", []string{"pause a", "time 1h", "acquire a/b1/2 claim=paused:1"}, 2 * time.Minute},
+		{"paused, arbiter restarted", []string{"pause a", "time 1h", "restart"}, 2 * time.Minute},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newGrantorWorld(t)
+			w.run("acquire a")
+			w.run("renew a")
+			for _, command := range c.before {
+				w.run(command)
+			}
+			for _, command := range []string{"free a", "check-free a"} {
+				w.now = w.now.Add(c.quiet - 1) // no Drained: the word may come before an expiry is decided
+				w.run(command)
+				if a := w.replies[w.request]; a.Verdict != Refused && a.Verdict != Unavailable {
+					t.Errorf("%s after %v: %+v", command, c.quiet-1, a)
+				}
+				if w.g.leases["pg"].rec.State == RecordFree {
+					t.Errorf("%s after %v gave the lease away", command, c.quiet-1)
+				}
+				w.now = w.now.Add(1 - c.quiet)
+			}
+			w.now = w.now.Add(c.quiet)
+			w.run("free a")
+			if a := w.replies[w.request]; a.Verdict != OK || w.g.leases["pg"].rec.State != RecordFree {
+				t.Errorf("after %v: %+v", c.quiet, a)
+			}
+		})
+	}
+}
+
 // FuzzSeenEpoch (attack 24): whatever epoch a node says it has seen, no epoch is granted that is not above it, nor one
 // that the Pacemaker rule does not let pass.
 func FuzzSeenEpoch(f *testing.F) {

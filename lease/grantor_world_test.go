@@ -167,7 +167,7 @@ func (w *grantorWorld) printReply(r Reply) {
 //
 //	acquire|renew|release|pause|resume|report NODE[/BOOT[/INSTANCE]] [key=value ...]
 //	switchover NODE [epoch=N] · resume-ask [LEASE] · gone N · time D · stall D · drain · keep · restart [missing|suspect|kept]
-//	store auto|hold|ok|fail · recover · free NODE · bar NODE · unbar NODE · ask-resume · view · forget NODE
+//	store auto|hold|ok|fail · recover · free NODE · check-free NODE · bar NODE · unbar NODE · ask-resume · view · forget NODE
 func TestGrantorScenarios(t *testing.T) {
 	runScenarios(t, "testdata/grantor/*.txt", func(t *testing.T) func(string) string {
 		w := newGrantorWorld(t)
@@ -199,6 +199,9 @@ func (w *grantorWorld) run(command string) string {
 	case "resume-ask":
 		w.request++
 		w.step(Request{ID: w.request, Lease: cmpOr(arg, "pg"), Body: ResumeAsk{}})
+	case "check-free":
+		w.request++
+		w.step(OperatorFree{ID: w.request, Lease: "pg", Node: arg, Check: true})
 	case "recover", "free", "bar", "unbar", "ask-resume":
 		w.operator(words[0], arg)
 	case "switchover":

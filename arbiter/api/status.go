@@ -6,11 +6,13 @@ import "time"
 const (
 	PathRecover = "/v1/clusters/{cluster}/recover"
 	PathFree    = "/v1/clusters/{cluster}/leases/{lease}/free"
+	PathUnbar   = "/v1/clusters/{cluster}/nodes/{node}/unbar"
 )
 
 // Free gives away a lease whose holder is off.
 type Free struct {
-	HolderIsOff string `json:"holder_is_off"` // the node; it must be the holder
+	HolderIsOff string `json:"holder_is_off"`   // the node; it must be the holder
+	Check       bool   `json:"check,omitempty"` // only answer what would come of it
 }
 
 // Transition is a line of the history. At is wall clock time, for humans.
