@@ -222,7 +222,8 @@ func (c *cluster) status(ctx context.Context) (api.ClusterStatus, error) {
 			Leases: []api.LeaseStatus{}, Nodes: []api.NodeStatus{}}
 		for _, l := range v.Leases {
 			out.Leases = append(out.Leases, api.LeaseStatus{Lease: l.Lease, State: l.State, Epoch: uint64(l.Epoch),
-				Holder: l.Holder.Node, HoldNS: int64(l.Hold), EndsInNS: int64(l.EndsIn), Waiters: waiters(l.Waiters), MoveTo: l.MoveTo})
+				Holder: l.Holder.Node, HoldNS: int64(l.Hold), EndsInNS: int64(l.EndsIn), Waiters: waiters(l.Waiters), MoveTo: l.MoveTo,
+				PausedForNS: int64(l.PausedFor), Alarm: l.Alarm})
 		}
 		for _, n := range v.Nodes {
 			ns := api.NodeStatus{Node: n.Node, BootID: n.BootID, HeardAgoNS: int64(n.HeardAgo), Barred: n.Barred, Twins: n.Twins}

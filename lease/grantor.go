@@ -57,6 +57,8 @@ type grantLease struct {
 	first      Instant        // receipt of the first renewal of this epoch
 	freeSince  Instant        // since when it can be had
 	move       grantMove      // a switchover
+	pausedAt   Instant        // since when this arbiter knows of the pause
+	longPause  bool           // the alarm about the pause was given
 	resumeAsk  bool           // an administrator asked the holder to end this very pause
 	floor      Epoch          // recovery: the highest epoch that any node has seen
 	blockUntil Instant        // recovery: claims that could not be taken back are waited out
@@ -113,7 +115,7 @@ func NewGrantor(opt GrantorOptions, snap Snapshot, now Instant) *Grantor {
 	}
 	g.lastGen = snap.Cluster.Stamp.Generation
 	for _, r := range snap.Leases {
-		l := &grantLease{name: r.Lease, rec: r, lastSeq: r.Seq, freeSince: now}
+		l := &grantLease{name: r.Lease, rec: r, lastSeq: r.Seq, freeSince: now, pausedAt: now}
 		if r.State != RecordFree {
 			l.quarantine = true
 			l.holdEnd = Never
@@ -173,6 +175,9 @@ func (g *Grantor) Next() Instant {
 			}
 			if l.lapseAt != 0 && !l.lapsed {
 				next = Earlier(next, l.lapseAt)
+			}
+			if l.endless() && !l.longPause {
+				next = Earlier(next, l.pausedAt.Add(longPause))
 			}
 		}
 		for _, w := range l.waiters {

@@ -259,6 +259,10 @@ func (g *Grantor) decide(now Instant) {
 		if l.lapseAt != 0 && !l.lapsed && now >= l.lapseAt {
 			g.lapse(now, l, "no renewal came")
 		}
+		if why := g.pauseAlarm(now, l); why != "" && !l.longPause {
+			l.longPause = true
+			g.note(NoteAlarm, l, l.rec.Holder.Node, "%s", why)
+		}
 	}
 }
 
@@ -274,8 +278,8 @@ func (g *Grantor) lapse(now Instant, l *grantLease, why string) {
 func (g *Grantor) commitLease(now Instant, op grantOp) {
 	l := g.leases[op.rec.Lease]
 	wasPaused := l.rec.State == RecordPaused
-	if op.kind == opPause || op.rec.Epoch != l.rec.Epoch {
-		l.resumeAsk = false // it was about an earlier pause
+	if op.kind == opPause || op.rec.Epoch != l.rec.Epoch || !wasPaused {
+		l.resumeAsk, l.longPause, l.pausedAt = false, false, now // they were about an earlier pause
 	}
 	l.rec, l.writing = op.rec, false
 	switch op.kind {

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -26,6 +27,28 @@ type LeaseView struct {
 	EndsIn  time.Duration // until the hold ends if nobody renews; 0 when it does not end or there is none
 	Waiters []Waiter
 	MoveTo  string
+
+	PausedFor time.Duration // how long this arbiter, since it started, knows of the pause; 0 if there is none
+	Alarm     string        // what a human must do
+}
+
+// longPause is after how long a pause without an end is an alarm: whoever works on a node for longer can say so again.
+const longPause = 4 * time.Hour
+
+// endless reports whether the lease is paused without an end.
+func (l *grantLease) endless() bool {
+	return l.rec.State == RecordPaused && l.rec.PauseHold == 0 && !l.pauseOver
+}
+
+// pauseAlarm says that a pause without an end lasts, and the ways out; "" if there is nothing to say.
+func (g *Grantor) pauseAlarm(now Instant, l *grantLease) string {
+	ago := now.Sub(l.pausedAt)
+	if !l.endless() || ago < longPause {
+		return ""
+	}
+	return fmt.Sprintf("paused without an end for %v: nobody else can have it, whatever happens to %s. leasedog resume %s asks it to end "+
+		"the pause; if it is off: leasedog-arbiter free %s %s --holder-is-off %s", ago.Round(time.Minute), l.rec.Holder.Node, l.name,
+		g.opt.Cluster, l.name, l.rec.Holder.Node)
 }
 
 // NodeView is one node as the arbiter heard it.
@@ -44,7 +67,11 @@ func (g *Grantor) View(now Instant) ClusterView {
 		if g.cluster.Recovery && v.Recovery == "" {
 			v.Recovery = g.recoveryReason(now, l)
 		}
-		lv := LeaseView{Lease: l.name, State: l.state(), Epoch: l.rec.Epoch, Hold: l.rec.Hold, Waiters: l.others(now, "")}
+		lv := LeaseView{Lease: l.name, State: l.state(), Epoch: l.rec.Epoch, Hold: l.rec.Hold, Waiters: l.others(now, ""),
+			Alarm: g.pauseAlarm(now, l)}
+		if l.rec.State == RecordPaused {
+			lv.PausedFor = now.Sub(l.pausedAt)
+		}
 		if l.rec.State != RecordFree {
 			lv.Holder, lv.EndsIn = l.rec.Holder, left(now, l.holdEnd)
 		}

@@ -393,7 +393,14 @@ func (w *grantorWorld) view() {
 	}
 	fmt.Fprintln(&w.out)
 	for _, l := range v.Leases {
-		fmt.Fprintf(&w.out, "%s %s e%d holder=%s ends_in=%v\n", l.Lease, l.State, l.Epoch, l.Holder.Node, l.EndsIn)
+		fmt.Fprintf(&w.out, "%s %s e%d holder=%s ends_in=%v", l.Lease, l.State, l.Epoch, l.Holder.Node, l.EndsIn)
+		if l.PausedFor != 0 {
+			fmt.Fprintf(&w.out, " paused_for=%v", l.PausedFor)
+		}
+		if l.Alarm != "" {
+			fmt.Fprintf(&w.out, " alarm=%q", l.Alarm)
+		}
+		fmt.Fprintln(&w.out)
 	}
 	for _, n := range v.Nodes {
 		fmt.Fprintf(&w.out, "%s boot=%s barred=%v twins=%v\n", n.Node, n.BootID, n.Barred, n.Twins)

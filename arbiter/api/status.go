@@ -53,6 +53,9 @@ type LeaseStatus struct {
 	EndsInNS int64    `json:"ends_in_ns,omitempty"`
 	Waiters  []Waiter `json:"waiters,omitempty"`
 	MoveTo   string   `json:"move_to,omitempty"`
+
+	PausedForNS int64  `json:"paused_for_ns,omitempty"` // how long the arbiter, since it started, knows of the pause
+	Alarm       string `json:"alarm,omitempty"`         // what a human must do
 }
 
 // NodeStatus is one node as the arbiter heard it.

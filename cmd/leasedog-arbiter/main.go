@@ -1,5 +1,5 @@
 // Command leasedog-arbiter is the third host: it serves leases (serve), shows them (status), and carries out what only
-// a human may decide (recover). It decides nothing itself.
+// a human may decide (recover, free, unbar). It decides nothing itself.
 package main
 
 import (
@@ -88,7 +88,7 @@ func newRootCommand() *cobra.Command {
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%v", err) })
 	root.PersistentFlags().StringVar(&o.configPath, "config", defaultConfig, "configuration file")
-	root.AddCommand(newServeCommand(o), newStatusCommand(o), newRecoverCommand(o), &cobra.Command{
+	root.AddCommand(newServeCommand(o), newStatusCommand(o), newRecoverCommand(o), newFreeCommand(o), newUnbarCommand(o), &cobra.Command{
 		Use: "version", Short: "print the version", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionText())

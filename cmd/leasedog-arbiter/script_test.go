@@ -2,12 +2,19 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/leasedog/leasedog/arbiter/api"
+	"github.com/leasedog/leasedog/arbiter/store/bolt"
+	"github.com/leasedog/leasedog/lease"
 )
 
 func TestMain(m *testing.M) {
@@ -34,11 +41,59 @@ store = "` + dir + `/a.db"
 control = "` + dir + `/a.sock"
 insecure = true
 allow_insecure_from = ["127.0.0.0/8"]
-`
+min_hold = "1ms"
+max_hold = "1ms"
+` // of holds that short nobody's silence has to be waited for
 			return os.WriteFile(e.WorkDir+"/arbiter.toml", []byte(text), 0o600)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ready": ready},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ready": ready, "records": records, "exits": exits},
 	})
+}
+
+// records makes the store of an arbiter that has served a cluster: node1 is paused without an end (pg), for an hour
+// (timed), and holds by a long hold (slow); nobody holds free; node2 is barred.
+func records(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: records")
+	}
+	machine, err := machineID()
+	ts.Check(err)
+	store, err := bolt.Open(bolt.Options{Path: ts.Getenv("DIR") + "/a.db", MachineID: machine, History: 100, Wall: time.Now})
+	ts.Check(err)
+	defer store.Close()
+	holder := lease.Party{Node: "node1", BootID: "b1", Instance: lease.Instance{Start: 1, Nonce: 1}}
+	change := lease.Change{Cluster: lease.NewClusterSnapshot("s1").Cluster, Nodes: []lease.NodeRecord{{Node: "node1", BootID: "b1"},
+		{Node: "node2", BootID: "b2", BarredBoot: "b2"}}}
+	for _, r := range []lease.Record{
+		{Lease: "pg", Epoch: 7, State: lease.RecordPaused, Hold: time.Millisecond},
+		{Lease: "timed", Epoch: 8, State: lease.RecordPaused, Hold: time.Millisecond, PauseFor: time.Hour, PauseHold: time.Hour},
+		{Lease: "slow", Epoch: 9, State: lease.RecordHeld, Hold: time.Hour},
+		{Lease: "free", Epoch: 10, State: lease.RecordFree, Hold: time.Millisecond},
+	} {
+		r.Holder, r.Seq, r.LossAfter = holder, 1, time.Millisecond
+		change.Leases = append(change.Leases, r)
+	}
+	done := make(chan error, 1)
+	store.Write("erp", change, func(err error) { done <- err })
+	ts.Check(<-done)
+}
+
+// exits runs a command and demands its exit code: exits CODE COMMAND…
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND [ARGUMENT…]")
+	}
+	code := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var failed interface{ ExitCode() int }
+		if !errors.As(err, &failed) {
+			ts.Fatalf("%v: %v", args[1:], err)
+		}
+		code = failed.ExitCode()
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("%v exits with %d, want %s", args[1:], code, args[0])
+	}
 }
 
 // ready waits until the arbiter answers at its control socket.
@@ -61,5 +116,32 @@ func ready(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("the arbiter does not answer: %v", err)
 		case <-tick.C:
 		}
+	}
+}
+
+// What needs a human stands above the table, and each line names the way out.
+func TestStatusText(t *testing.T) {
+	var out strings.Builder
+	err := printStatus(&out, api.Status{Clusters: []api.ClusterStatus{{
+		Cluster: "erp", Recovery: "recovery: new grants wait",
+		Leases: []api.LeaseStatus{
+			{Lease: "pg", State: "paused", Epoch: 7, Holder: "node1", PausedForNS: int64(5 * time.Hour), Alarm: "paused without an end for 5h0m0s"},
+			{Lease: "web", State: "paused", Epoch: 8, Holder: "node1", PausedForNS: int64(time.Minute), EndsInNS: int64(time.Hour)},
+			{Lease: "dns", State: "held", Epoch: 9, Holder: "node1", EndsInNS: int64(8 * time.Second), MoveTo: "node2",
+				Waiters: []api.Waiter{{Node: "node2", Ready: true}}},
+		},
+		Nodes: []api.NodeStatus{{Node: "node1", HeardAgoNS: int64(time.Second)}, {Node: "node2", HeardAgoNS: -1, Barred: true}},
+	}}})
+	want := `cluster erp
+  ! recovery: new grants wait
+  ! lease pg is paused without an end for 5h0m0s
+  lease pg    paused  epoch 7  node1  known as paused for 5h0m0s, without an end
+  lease web   paused  epoch 8  node1  known as paused for 1m0s, hold ends in 1h0m0s
+  lease dns   held    epoch 9  node1  hold ends in 8s, is to move to node2, node2 waits
+  node node1  heard 1s ago
+  node node2  not heard since the arbiter started, barred: a new boot ends that, or leasedog-arbiter unbar erp node2
+`
+	if err != nil || out.String() != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, &out, want)
 	}
 }

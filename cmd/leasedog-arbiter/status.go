@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,8 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -105,12 +102,17 @@ func printStatus(out io.Writer, s api.Status) error {
 		if c.WriteError {
 			fmt.Fprintln(out, "  ! the store cannot be written: no new grants")
 		}
+		for _, l := range c.Leases {
+			if l.Alarm != "" {
+				fmt.Fprintf(out, "  ! lease %s is %s\n", l.Lease, l.Alarm)
+			}
+		}
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		for _, l := range c.Leases {
 			fmt.Fprintf(w, "  lease %s\t%s\tepoch %d\t%s\t%s\n", l.Lease, l.State, l.Epoch, l.Holder, leaseDetail(l))
 		}
 		for _, n := range c.Nodes {
-			fmt.Fprintf(w, "  node %s\t%s\n", n.Node, nodeDetail(n))
+			fmt.Fprintf(w, "  node %s\t%s\n", n.Node, nodeDetail(c.Cluster, n))
 		}
 		if err := w.Flush(); err != nil {
 			return err
@@ -121,8 +123,14 @@ func printStatus(out io.Writer, s api.Status) error {
 
 func leaseDetail(l api.LeaseStatus) string {
 	var out []string
-	if l.EndsInNS > 0 {
+	if l.PausedForNS > 0 {
+		out = append(out, fmt.Sprintf("known as paused for %v", time.Duration(l.PausedForNS).Round(time.Second)))
+	}
+	switch {
+	case l.EndsInNS > 0:
 		out = append(out, fmt.Sprintf("hold ends in %v", time.Duration(l.EndsInNS).Round(100*time.Millisecond)))
+	case l.PausedForNS > 0:
+		out = append(out, "without an end")
 	}
 	if l.MoveTo != "" {
 		out = append(out, "is to move to "+l.MoveTo)
@@ -140,66 +148,16 @@ func leaseDetail(l api.LeaseStatus) string {
 	return strings.Join(out, ", ")
 }
 
-func nodeDetail(n api.NodeStatus) string {
+func nodeDetail(cluster string, n api.NodeStatus) string {
 	text := "not heard since the arbiter started"
 	if n.HeardAgoNS >= 0 {
 		text = fmt.Sprintf("heard %v ago", time.Duration(n.HeardAgoNS).Round(100*time.Millisecond))
 	}
 	if n.Barred {
-		text += ", barred"
+		text += fmt.Sprintf(", barred: a new boot ends that, or leasedog-arbiter unbar %s %s", cluster, n.Node)
 	}
 	if n.Twins {
 		text += ", ! two machines speak under this name"
 	}
 	return text
-}
-
-func newRecoverCommand(o *options) *cobra.Command {
-	yes := false
-	cmd := &cobra.Command{
-		Use: "recover CLUSTER", Short: "end a recovery although not every node has reported", Args: exactly(1),
-		Long: "End a recovery although not every node has reported. You vouch that a node which has not reported holds no\n" +
-			"lease: it is off, or was never part of the cluster. A node that runs and holds would run everything twice.",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if !yes {
-				if err := confirm(cmd, args[0]); err != nil {
-					return err
-				}
-			}
-			var a api.Answer
-			path := strings.Replace(api.PathRecover, "{cluster}", url.PathEscape(args[0]), 1)
-			if err := control(cmd.Context(), o.configPath, http.MethodPost, path, struct{}{}, &a); err != nil {
-				return err
-			}
-			switch a.Verdict {
-			case "ok":
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "cluster %s: recovery ended\n", args[0])
-				return err
-			case "unavailable":
-				return &exitError{code: exitTryAgain, err: fmt.Errorf("recover %s: %s", args[0], a.Reason)}
-			}
-			return fmt.Errorf("recover %s: %s", args[0], a.Reason)
-		},
-	}
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	return cmd
-}
-
-// confirm asks on a terminal, and refuses elsewhere.
-func confirm(cmd *cobra.Command, cluster string) error {
-	in, ok := cmd.InOrStdin().(*os.File)
-	if ok {
-		info, err := in.Stat()
-		ok = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
-	if !ok {
-		return usageError("recover asks before it acts, and this is no terminal: add --yes")
-	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "Every node of cluster %s that has not reported must be off, or everything may run twice.\n"+
-		"Type the cluster's name to go on: ", cluster)
-	line, err := bufio.NewReader(in).ReadString('\n')
-	if err != nil || strings.TrimSpace(line) != cluster {
-		return &exitError{code: exitFailure, err: fmt.Errorf("recover %s: not confirmed, nothing was done", cluster)}
-	}
-	return nil
 }
