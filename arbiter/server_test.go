@@ -3,6 +3,7 @@ package arbiter
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ func startServer(t *testing.T, store Store, networks ...string) (s *Server, url 
 		nets = append(nets, netip.MustParsePrefix(n))
 	}
 	s, err := New(Options{Store: store, Log: log, Insecure: true, AllowInsecureFrom: nets, MinHold: time.Second, MaxHold: time.Minute,
-		MaxPause: time.Hour, DriftPPM: 1000, NewStoreID: func() string { return "new" }})
+		MaxPause: time.Hour, DriftPPM: 1000, NewStoreID: rand.Text})
 	if err != nil {
 		t.Fatal(err)
 	}

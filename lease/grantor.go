@@ -304,7 +304,11 @@ func (g *Grantor) stored(now Instant, ev Stored) {
 		}
 	}
 	for _, t := range x.change.History {
-		g.acts = append(g.acts, GrantorNote{Level: NoteInfo, Lease: t.Lease, Epoch: t.Epoch, Node: t.Node,
+		level := NoteInfo
+		if t.What == whatRecovery && !x.change.Cluster.Fresh {
+			level = NoteAlarm
+		}
+		g.acts = append(g.acts, GrantorNote{Level: level, Lease: t.Lease, Epoch: t.Epoch, Node: t.Node,
 			Text: t.What + ": " + t.Cause})
 	}
 	queue := g.deferred

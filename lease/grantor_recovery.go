@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// whatRecovery is the Transition that begins a recovery: an alarm, unless the cluster is most likely a new one.
+const whatRecovery = "recovery"
+
 // judgeSeen compares what the asker has seen with this record, and takes its claims in recovery. false: the
 // request has been answered, or waits for a write.
 func (g *Grantor) judgeSeen(now Instant, r Request, l *grantLease) bool {
@@ -91,7 +94,7 @@ func (g *Grantor) enterRecovery(now Instant, r Request) {
 		cause = "the store was restored, or has come to another machine"
 	}
 	g.recoveryFrom = now
-	g.write(c, grantOp{kind: opCluster}, Transition{Node: partyOf(r.Body).Node, What: "recovery", Cause: cause})
+	g.write(c, grantOp{kind: opCluster}, Transition{Node: partyOf(r.Body).Node, What: whatRecovery, Cause: cause})
 	g.deferred = append(g.deferred, r)
 }
 
