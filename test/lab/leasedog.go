@@ -12,10 +12,11 @@ import (
 
 // The units that leasedog installs.
 const (
-	agentUnit   = "leasedog.service"
-	guardUnit   = "leasedog-guard.service"
-	arbiterUnit = "leasedog-arbiter.service"
-	leaseName   = "app"
+	agentUnit     = "leasedog.service"
+	guardUnit     = "leasedog-guard.service"
+	arbiterUnit   = "leasedog-arbiter.service"
+	pacemakerUnit = "pacemaker.service"
+	leaseName     = "app"
 	// secondLease guards g-two where Config.TwoLeases says so.
 	secondLease = "two"
 )
@@ -89,6 +90,43 @@ func (c *Cluster) StatusOf(ctx context.Context, node, name string) (LeaseStatus,
 		}
 	}
 	return LeaseStatus{}, out, fmt.Errorf("leasedog on %s knows no lease %q", node, name)
+}
+
+// ArbiterLease is what the arbiter says of one lease: the part of "leasedog-arbiter status -o json" that the lab reads.
+type ArbiterLease struct {
+	Lease  string `json:"lease"`
+	State  string `json:"state"`
+	Epoch  uint64 `json:"epoch"`
+	Holder string `json:"holder"`
+}
+
+// arbiterSays asks the arbiter about the lab's lease; recovery is what a recovery of the cluster waits for, "" outside
+// of one.
+func (c *Cluster) arbiterSays(ctx context.Context) (recovery string, l ArbiterLease, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	out, err := c.Exec(ctx, Arbiter, "leasedog-arbiter", "status", "-o", "json")
+	if err != nil {
+		return "", l, err
+	}
+	var status struct {
+		Clusters []struct {
+			Recovery string         `json:"recovery"`
+			Leases   []ArbiterLease `json:"leases"`
+		} `json:"clusters"`
+	}
+	if err := json.Unmarshal([]byte(out), &status); err != nil {
+		return "", l, fmt.Errorf("read the arbiter's status: %w", err)
+	}
+	for _, cluster := range status.Clusters {
+		recovery = cluster.Recovery
+		for _, l := range cluster.Leases {
+			if l.Lease == leaseName {
+				return recovery, l, nil
+			}
+		}
+	}
+	return recovery, l, fmt.Errorf("the arbiter knows no lease %q", leaseName)
 }
 
 // leaseSettled is nil when the agents agree that holder holds and the other stands by.
