@@ -69,7 +69,7 @@ func serve(ctx context.Context, configPath string) error {
 		log.WithField("path", aside).Error("the store could not be read and was moved aside: every cluster goes through recovery")
 	}
 	if store.Suspect() {
-		log.Error("the store was made on another machine: every cluster in it goes through recovery")
+		log.Error("the store was last written on another machine: every cluster that was goes through recovery")
 	}
 	srv, err := arbiter.New(arbiter.Options{
 		Store: store, Log: log, Insecure: cfg.Insecure, AllowInsecureFrom: cfg.AllowInsecureFrom, MinHold: cfg.MinHold,

@@ -109,13 +109,17 @@ func (s *Store) open() (err error) {
 		return err
 	}
 	s.db = db
-	if _, err := s.Load(); err != nil {
+	all, err := s.Load()
+	if err != nil {
 		return err
+	}
+	for _, snap := range all {
+		s.suspect = s.suspect || snap.Suspect
 	}
 	return syncDir(filepath.Dir(s.opt.Path))
 }
 
-// prepare checks format and machine, and makes a new file's buckets and size.
+// prepare checks the format, and makes a new file's buckets and size.
 func (s *Store) prepare(db *bolt.DB) error {
 	err := db.View(func(tx *bolt.Tx) error {
 		for err := range tx.Check() {
@@ -144,7 +148,6 @@ func (s *Store) prepare(db *bolt.DB) error {
 		} else if v != formatVersion {
 			return fmt.Errorf("format %q: this program knows %q", v, formatVersion)
 		}
-		s.suspect = string(meta.Get([]byte("machine"))) != s.opt.MachineID
 		return nil
 	})
 	if err != nil {
@@ -182,7 +185,7 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// Suspect reports whether the file was made on another machine.
+// Suspect reports whether a cluster in the file was last written on another machine.
 func (s *Store) Suspect() bool { return s.suspect }
 
 // Aside is where an unreadable file was moved to; "" if there was none.
@@ -197,7 +200,9 @@ func (s *Store) Load() (map[string]lease.Snapshot, error) {
 			if err != nil {
 				return fmt.Errorf("cluster %s: %w", name, err)
 			}
-			snap.Suspect = s.suspect && string(tx.Bucket([]byte("clusters")).Bucket(name).Get([]byte("machine"))) != s.opt.MachineID
+			// By who wrote it last, not by who made the file: a store that went to another machine and came back is
+			// suspect too, since the other one may still serve it.
+			snap.Suspect = string(tx.Bucket([]byte("clusters")).Bucket(name).Get([]byte("machine"))) != s.opt.MachineID
 			out[string(name)] = snap
 			return nil
 		})

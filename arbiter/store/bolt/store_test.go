@@ -139,6 +139,25 @@ func TestAnotherMachineMakesEveryClusterSuspect(t *testing.T) {
 	}
 }
 
+// A store that another machine took over and that comes back is suspect: the other one may serve it still.
+func TestComingBackFromAnotherMachineIsSuspect(t *testing.T) {
+	opt := options(filepath.Join(t.TempDir(), "a.db"))
+	for i, step := range []struct {
+		machine string
+		suspect bool
+	}{{opt.MachineID, false}, {"m2", true}, {"m2", false}, {opt.MachineID, true}, {opt.MachineID, false}} {
+		opt.MachineID = step.machine
+		s := open(t, opt)
+		if all, err := s.Load(); err != nil || all["erp"].Suspect != step.suspect || s.Suspect() != step.suspect {
+			t.Errorf("start %d, on %s: suspect %v %v, want %v (%v)", i+1, step.machine, all["erp"].Suspect, s.Suspect(), step.suspect, err)
+		}
+		if err := put(s, "erp", uint64(i+1), "written here"); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.Close()
+	}
+}
+
 func TestDamagedFileIsMovedAside(t *testing.T) {
 	for _, c := range []struct {
 		name   string
