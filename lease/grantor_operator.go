@@ -215,12 +215,17 @@ func (g *Grantor) silence(now Instant, p Party) (ago time.Duration, heard bool) 
 	return 0, false
 }
 
-// renewWindow is L of the grant: a holder that is reachable is heard several times within it.
+// renewWindow is L of the grant: a holder that is reachable is heard several times within it. In a pause it has no
+// deadline to renew for, and speaks less often (Holder.keepPaused).
 func (g *Grantor) renewWindow(l *grantLease) time.Duration {
-	if l.rec.LossAfter == 0 { // taken back from a claim
-		return defaultWindow
+	window := l.rec.LossAfter
+	if window == 0 { // taken back from a claim
+		window = defaultWindow
 	}
-	return l.rec.LossAfter
+	if l.rec.State == RecordPaused {
+		window += 2 * RetryAfterFailure
+	}
+	return window
 }
 
 func lastHeard(ago time.Duration, heard bool) string {
