@@ -359,9 +359,19 @@ func (a *Agent) signalled(ctx context.Context, s os.Signal) bool {
 	a.log.Infof("%v: this is a stop: every lease is left in order", s)
 	a.leaving = true
 	for _, k := range a.keepers {
-		k.step(lease.LeaveAsked{Cause: "the agent is stopped", Retire: true})
+		go k.leave("the agent is stopped")
 	}
 	return false
+}
+
+// leave asks the Holder for a planned loss, after looking whether anything still depends on the lease: after leasedog
+// constraints --remove nothing is to be stopped. What cannot be read counts as guarded. It must not be called by the loop.
+func (k *keeper) leave(cause string) {
+	ctx, cancel := context.WithTimeout(k.a.life, toolTime)
+	defer cancel()
+	cib, err := k.a.opt.Cluster.CIB(ctx)
+	unguarded := err == nil && !cib.DependsOn(k.gate.name)
+	k.post(lease.LeaveAsked{Cause: cause, Retire: true, Unguarded: unguarded})
 }
 
 // reload reads the configuration again. What changes the budget acts with the next grant.

@@ -339,10 +339,10 @@ func (h handler) release(k *keeper) (string, error) {
 		if v.Phase == "" {
 			return
 		}
-		if v.Phase != lease.Paused && v.Phase != lease.Resuming {
-			k.step(lease.LeaveAsked{Cause: "release asked", Retire: true})
-		}
 	})
+	if v.Phase != "" && v.Phase != lease.Paused && v.Phase != lease.Resuming {
+		k.leave("release asked")
+	}
 	switch v.Phase {
 	case "":
 		return "", control.Refuse(control.CodeTryAgain, "", "the agent has just started and has not seen the cluster yet")

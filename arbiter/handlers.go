@@ -192,7 +192,7 @@ func (s *Server) permit(r *http.Request, cluster, node string, anyNode bool) err
 	return nil
 }
 
-// report keeps what a node says about itself, for the status.
+// report keeps what a node says about itself, for the status, and tells the Grantor if it names its instance.
 func (s *Server) report(r *http.Request) (any, error) {
 	clusterName, node := r.PathValue("cluster"), r.PathValue("node")
 	if !valid(s.names.cluster, clusterName) || !valid(s.names.node, node) {
@@ -212,7 +212,11 @@ func (s *Server) report(r *http.Request) (any, error) {
 	if err := s.permit(r, clusterName, node, false); err != nil {
 		return nil, err
 	}
-	c := s.cluster(clusterName, false)
+	msg, speaks, err := (&reader{names: s.names}).report(w)
+	if err != nil {
+		return nil, bad("report: %v", err)
+	}
+	c := s.cluster(clusterName, speaks)
 	if c == nil {
 		return nil, &failure{http.StatusNotFound, api.CodeNotFound, "this cluster has not asked for a lease yet"}
 	}
@@ -221,7 +225,17 @@ func (s *Server) report(r *http.Request) (any, error) {
 			c.reports[node] = w
 		}
 	})
-	return api.Answer{Proto: api.Proto, Verdict: string(lease.OK)}, err
+	if err != nil || !speaks {
+		return api.Answer{Proto: api.Proto, Verdict: string(lease.OK), Seq: w.Seq}, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), answerTime)
+	defer cancel()
+	id := s.id()
+	a, err := c.ask(ctx, id, lease.Request{ID: id, Body: msg})
+	if err != nil {
+		return nil, err
+	}
+	return toWire(a), nil
 }
 
 func (s *Server) statusOfAll(r *http.Request) (any, error) {

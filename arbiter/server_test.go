@@ -310,7 +310,7 @@ func TestAskingForAnUnknownClusterMakesNone(t *testing.T) {
 func TestStatusAndReport(t *testing.T) {
 	_, _, url := newTestServer(t)
 	post(url+leasePath+"acquire", acquire("a", 1))
-	if status, _, text := post(url+"/v1/clusters/erp/nodes/a/report", api.Report{Proto: 1, Node: "a", BootID: "b1", Version: "v9"}); status != 200 {
+	if status, _, text := post(url+"/v1/clusters/erp/nodes/a/report", api.Report{Who: api.Who{Proto: 1, Node: "a", BootID: "b1"}, Version: "v9"}); status != 200 {
 		t.Errorf("report: %d %s", status, text)
 	}
 	resp, err := http.Get(url + "/v1/clusters/erp")
@@ -327,5 +327,50 @@ func TestStatusAndReport(t *testing.T) {
 		c.Nodes[0].Node, c.Nodes[0].Report.Version)
 	if got != "true erp granted 1 a a v9" {
 		t.Errorf("status = %s", got)
+	}
+}
+
+// A report with an instance is heard by the Grantor: a new cluster whose second node only reports is no longer waited for.
+func TestReportIsHeard(t *testing.T) {
+	_, _, url := newTestServer(t)
+	report := func(seen api.Stamp, seq uint64) api.Answer {
+		who := acquire("b", seq).Who
+		who.Seen = seen
+		status, a, text := post(url+"/v1/clusters/young/nodes/b/report", api.Report{Who: who, Leases: []api.LeaseReport{{Lease: "pg"}}})
+		if status != http.StatusOK {
+			t.Fatalf("report: %d %s", status, text)
+		}
+		return a
+	}
+	ask := func(seen api.Stamp, seq uint64) api.Answer {
+		req := acquire("a", seq)
+		req.Seen = seen
+		_, a, _ := post(url+"/v1/clusters/young/leases/pg/acquire", req)
+		return a
+	}
+	first := ask(api.Stamp{}, 1)
+	if first.Verdict != "recovery" {
+		t.Fatalf("the first node alone: %+v", first)
+	}
+	if a := ask(first.Stamp, 2); a.Verdict != "recovery" {
+		t.Fatalf("the first node alone, which knows the store: %+v", a)
+	}
+	if a := report(api.Stamp{}, 1); a.Verdict != "recovery" || a.Echo == nil {
+		t.Fatalf("the second node's first report: %+v", a)
+	}
+	if a := report(first.Stamp, 2); a.Verdict != "ok" || a.Seq != 2 {
+		t.Fatalf("the second node's second report: %+v", a)
+	}
+	if a := ask(first.Stamp, 3); a.Verdict != "granted" {
+		t.Fatalf("both were heard: %+v", a)
+	}
+	for name, bad := range map[string]api.Report{
+		"lease":    {Who: acquire("b", 3).Who, Leases: []api.LeaseReport{{Lease: "P G"}}},
+		"instance": {Who: api.Who{Proto: 1, Node: "b", BootID: "b1", Instance: "x", Seq: 4}},
+		"number":   {Who: acquire("b", 0).Who},
+	} {
+		if status, _, text := post(url+"/v1/clusters/young/nodes/b/report", bad); status != http.StatusBadRequest {
+			t.Errorf("%s: %d %s", name, status, text)
+		}
 	}
 }

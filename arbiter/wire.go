@@ -204,6 +204,27 @@ func (r *reader) request(verb string, text []byte) (body any, node string, err e
 	return body, node, r.err
 }
 
+// report reads what a node says about its leases. Without an instance it says nothing about them.
+func (r *reader) report(w api.Report) (body lease.Report, speaks bool, err error) {
+	if w.Instance == "" {
+		return body, false, nil
+	}
+	body = lease.Report{Party: r.party(w.Who), Seq: w.Seq, Seen: lease.Stamp(w.Seen)}
+	if len(w.Leases) > maxReported {
+		r.fail("%d leases in one report", len(w.Leases))
+	}
+	for _, l := range w.Leases {
+		if !valid(r.names.lease, l.Lease) {
+			r.fail("lease %q is not a name", l.Lease)
+		}
+		body.Leases = append(body.Leases, lease.LeaseReport{Lease: l.Lease, SeenEpoch: lease.Epoch(l.SeenEpoch)})
+	}
+	return body, true, r.err
+}
+
+// maxReported bounds the leases of a node.
+const maxReported = 64
+
 // passedOn checks a request of an administrator, which a node may pass on.
 func (r *reader) passedOn(proto int, node string) {
 	if proto != api.Proto {

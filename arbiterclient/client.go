@@ -26,6 +26,8 @@ type Options struct {
 	Cluster        string
 	Node           string
 	RequestTimeout time.Duration // T: TCP_USER_TIMEOUT of every connection
+	Version        string        // and ConfigDigest: what a Report says besides
+	ConfigDigest   string
 }
 
 // Client asks the arbiter. Any number of goroutines may use it.
@@ -150,7 +152,7 @@ func (t *target) addresses(ctx context.Context, host string) []netip.Addr {
 // resolveTime bounds a lookup that nobody waits for.
 const resolveTime = 10 * time.Second
 
-// Ask sends one request of package lease (Acquire, Renew, Release, Pause, Resume, Switchover, ResumeAsk) about one
+// Ask sends one request of package lease (Acquire, Renew, Release, Pause, Resume, Report, Switchover, ResumeAsk) about one
 // lease and returns the first usable answer of any address. ctx must have a deadline; it bounds everything. An error means
 // that nothing is known: the request may have been carried out.
 func (c *Client) Ask(ctx context.Context, name string, body any) (lease.Answer, error) {
@@ -165,8 +167,13 @@ func (c *Client) Ask(ctx context.Context, name string, body any) (lease.Answer, 
 	if err != nil {
 		return lease.Answer{}, fmt.Errorf("ask the arbiter: %w", err)
 	}
-	path := strings.NewReplacer("{cluster}", url.PathEscape(c.opt.Cluster), "{lease}", url.PathEscape(name)).
-		Replace(api.PathLease) + verb
+	path := api.PathLease + verb
+	node := ""
+	if r, ok := body.(lease.Report); ok {
+		path, node = api.PathReport, r.Node
+	}
+	path = strings.NewReplacer("{cluster}", url.PathEscape(c.opt.Cluster), "{lease}", url.PathEscape(name),
+		"{node}", url.PathEscape(node)).Replace(path)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
@@ -293,6 +300,12 @@ func (c *Client) encode(body any) (verb string, wire any, seq uint64, err error)
 		return api.VerbPause, api.Pause{Who: who(b.Party, b.Seq, b.Seen), Epoch: uint64(b.Epoch), ForNS: int64(b.For), Terms: terms(b.Terms)}, b.Seq, nil
 	case lease.Resume:
 		return api.VerbResume, api.Resume{Who: who(b.Party, b.Seq, b.Seen), Epoch: uint64(b.Epoch)}, b.Seq, nil
+	case lease.Report:
+		out := api.Report{Who: who(b.Party, b.Seq, b.Seen), Version: c.opt.Version, ConfigDigest: c.opt.ConfigDigest}
+		for _, l := range b.Leases {
+			out.Leases = append(out.Leases, api.LeaseReport{Lease: l.Lease, SeenEpoch: uint64(l.SeenEpoch)})
+		}
+		return "report", out, b.Seq, nil
 	case lease.Switchover:
 		return api.VerbSwitchover, api.Switchover{Proto: api.Proto, Node: c.opt.Node, Epoch: uint64(b.Epoch), To: b.To}, 0, nil
 	case lease.ResumeAsk:

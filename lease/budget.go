@@ -254,6 +254,8 @@ const (
 	// stands back. It doubles in between.
 	StandBackFirst = 10 * time.Second
 	StandBackMax   = 10 * time.Minute
+	// ReportEvery is how often a node that does not compete lets the arbiter hear of it.
+	ReportEvery = 10 * time.Second
 	// HeadStart is how long a node that is not the preferred one waits, once after its start, before it competes.
 	HeadStart = 5 * time.Second
 	// WinWithin is how long everything from the grant to the attribute may take. After that the lease is left

@@ -21,6 +21,7 @@ type Request struct {
 // Report is what a node says of itself besides its requests for a lease: what it has seen and what it claims.
 type Report struct {
 	Party
+	Seq    uint64
 	Seen   Stamp
 	Leases []LeaseReport
 }

@@ -68,7 +68,7 @@ func (g *Grantor) verb(now Instant, r Request, l *grantLease) {
 	case Resume:
 		g.resume(now, l, r, body)
 	case Report:
-		g.reply(r.ID, Answer{Verdict: OK})
+		g.reply(r.ID, Answer{Verdict: OK, Seq: body.Seq})
 	}
 }
 
@@ -227,6 +227,8 @@ func seqOf(body any) uint64 {
 	case Pause:
 		return b.Seq
 	case Resume:
+		return b.Seq
+	case Report:
 		return b.Seq
 	}
 	return 0

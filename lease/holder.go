@@ -165,9 +165,11 @@ type (
 	// and after.
 	Proven struct{ Ladder int }
 	// LeaveAsked begins a planned loss. Retire: compete no more until asked (release, stop of the agent).
+	// Unguarded: no rule of Pacemaker depends on the lease any more (read now), so that there is nothing to stop or prove.
 	LeaveAsked struct {
-		Cause  string
-		Retire bool
+		Cause     string
+		Retire    bool
+		Unguarded bool
 	}
 	// AcquireAsked ends a retirement and lets a manual or on-demand lease compete.
 	AcquireAsked struct{}
@@ -263,6 +265,7 @@ const (
 	kindRelease
 	kindPause
 	kindResume
+	kindReport
 )
 
 const (

@@ -31,7 +31,7 @@ func (h *Holder) becomeStandby(now Instant, cause string) {
 }
 
 func (h *Holder) becomeAcquiring(now Instant, cause string) {
-	h.nextSend = now
+	h.nextSend, h.out = now, nil // a report that is out holds nothing up
 	h.enter(now, Acquiring, cause)
 }
 
@@ -231,10 +231,10 @@ func (h *Holder) becomeLosing(now Instant, cause string) {
 
 // becomeStopped begins the tail of a loss. /run says released before the guard is disarmed, and the guard is
 // disarmed before the release leaves.
-func (h *Holder) becomeStopped(now Instant) {
+func (h *Holder) becomeStopped(now Instant, cause string) {
 	h.out, h.adopting = nil, false
 	h.step, h.nextSend = stepRun, now
-	h.enter(now, Stopped, "proven stopped")
+	h.enter(now, Stopped, cause)
 }
 
 // record is what /run must say.

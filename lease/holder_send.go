@@ -40,6 +40,24 @@ func (h *Holder) sendAcquire(now Instant) {
 	})
 }
 
+// mayReport: only who is proven stopped may say that it holds nothing.
+func (h *Holder) mayReport(now Instant) bool {
+	return now < h.reading.FreshUntil && h.reading.Proven == Yes
+}
+
+// report says from standby, while something speaks against competing, that this node lives and claims nothing: an
+// arbiter that does not know the cluster, or is in recovery, waits for the word of both nodes.
+func (h *Holder) report(now Instant) {
+	if !h.mayReport(now) || h.waitsFor(kindReport) {
+		return
+	}
+	h.nextSend = now.Add(ReportEvery)
+	h.send(now, kindReport, h.opt.Budget.RequestTimeout, func(seq uint64) any {
+		return Report{Party: h.opt.Self, Seq: seq, Seen: h.known.Stamp,
+			Leases: []LeaseReport{{Lease: h.opt.Lease, SeenEpoch: h.known.Epochs[h.opt.Lease]}}}
+	})
+}
+
 // sendAdopt asks the arbiter to install this instance for the epoch that /run claims.
 func (h *Holder) sendAdopt(now Instant) {
 	if h.waitsFor(kindAdopt) {
@@ -171,6 +189,10 @@ func (h *Holder) answered(now Instant, ev Answered) {
 		h.pauseAnswered(now, p, a)
 	case kindResume:
 		h.resumeAnswered(now, a)
+	case kindReport:
+		if h.phase == Standby && a.Verdict == Recovery { // with what this node has just learned it counts
+			h.nextSend = now.Add(h.opt.Budget.RenewEvery)
+		}
 	}
 }
 

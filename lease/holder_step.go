@@ -58,7 +58,7 @@ func (h *Holder) take(now Instant, ev Event) {
 		}
 	case Proven:
 		if (h.phase == Leaving || h.phase == Losing) && ev.Ladder == h.ladder {
-			h.becomeStopped(now)
+			h.becomeStopped(now, "proven stopped")
 		}
 	case LeaveAsked:
 		h.leaveAsked(now, ev)
@@ -233,6 +233,8 @@ func (h *Holder) advance(now Instant) {
 		return
 	}
 	switch h.phase {
+	case Standby:
+		h.report(now)
 	case Acquiring:
 		h.sendAcquire(now)
 	case Winning, Held, Leaving, Resuming:
@@ -257,6 +259,9 @@ func (h *Holder) Next() Instant {
 	case Standby:
 		if at := Later(h.notBefore, h.now+1); h.notBefore != 0 && h.mayCompete(at) {
 			next = Earlier(next, at)
+		}
+		if h.mayReport(h.now + 1) {
+			next = Earlier(next, Later(h.nextSend, h.now+1))
 		}
 	case Acquiring:
 		if len(h.out) == 0 {
@@ -345,6 +350,10 @@ func (h *Holder) leaveAsked(now Instant, ev LeaveAsked) {
 	case Winning:
 		h.becomeLosing(now, ev.Cause)
 	case Held:
+		if ev.Unguarded {
+			h.becomeStopped(now, ev.Cause+"; no rule of Pacemaker depends on this lease: its resources are left as they are")
+			return
+		}
 		h.becomeLeaving(now, ev.Cause)
 	case Paused, Resuming:
 		h.note(true, "the lease is paused: resume it before it can be left (%s)", ev.Cause)

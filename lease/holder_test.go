@@ -478,8 +478,11 @@ func TestHolder_CompetesOnlyWithProof(t *testing.T) {
 		r := newRig(t)
 		r.start(Found{Active: No})
 		r.step(rd)
-		if len(r.sends) != 0 {
-			t.Fatalf("competes with %+v", rd)
+		r.wantPhase(Standby)
+		for _, s := range r.sends {
+			if _, ok := s.Body.(Report); !ok || rd.Proven != Yes || rd.FreshUntil < r.now {
+				t.Fatalf("sends %T with %+v", s.Body, rd)
+			}
 		}
 	}
 }
@@ -834,10 +837,8 @@ func TestHolder_Prefer(t *testing.T) {
 	r := newRig(t, func(o *HolderOptions) { o.Defers = true })
 	r.start(Found{Active: No})
 	r.ready()
-	if len(r.sends) != 0 {
-		t.Fatal("no head start for the preferred node")
-	}
-	if next := r.h.Next(); next != r.now.Add(HeadStart) {
+	r.wantPhase(Standby)
+	if next := r.h.Next(); next > r.now.Add(HeadStart) {
 		t.Fatalf("next %v, want %v", next, r.now.Add(HeadStart))
 	}
 	r.pass(HeadStart)
@@ -969,5 +970,35 @@ func TestHolder_GiveUpSinceAndPlanned(t *testing.T) {
 		if acq := r.last().Body.(Acquire); acq.LastResort {
 			t.Fatal("it stands back for what an administrator wanted")
 		}
+	}
+}
+
+// Who does not compete is heard all the same, once it is proven stopped: an arbiter that does not know the cluster waits
+// for the word of both nodes. What it learns from the answer counts at once.
+func TestHolder_ReportsFromStandby(t *testing.T) {
+	r := newRig(t)
+	r.start(Found{Active: No})
+	barred := Reading{Proven: Yes, WhyNot: []string{"the rule is missing"}, FreshUntil: Never}
+	r.step(barred)
+	first, ok := r.last().Body.(Report)
+	if !ok || first.Seen != (Stamp{}) || len(first.Leases) != 1 || first.Leases[0] != (LeaseReport{Lease: "pg"}) {
+		t.Fatalf("%+v", r.last().Body)
+	}
+	a := ans(Recovery, 0)
+	a.Echo = &Stamp{}
+	r.answer(a)
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	if second := r.last().Body.(Report); second.Seen.StoreID != "s1" || len(r.sends) != 2 {
+		t.Fatalf("%d sent, %+v", len(r.sends), second)
+	}
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	if len(r.sends) != 2 {
+		t.Fatal("reports without pause")
+	}
+	r.ready() // the report is still out
+	if _, ok := r.last().Body.(Acquire); !ok {
+		t.Fatalf("%T", r.last().Body)
 	}
 }

@@ -223,6 +223,16 @@ next:
 	return nil
 }
 
+// DependsOn reports whether any constraint has an expression about a node attribute, whoever made it.
+func (c *CIB) DependsOn(attribute string) bool {
+	found := false
+	c.root.at("configuration", "constraints").walk(func(e *element) bool {
+		found = found || e.attr("attribute") == attribute
+		return !found
+	})
+	return found
+}
+
 // LeaseConstraints lists the ids of all constraints that this package made for a lease, also for resources
 // it no longer guards.
 func (c *CIB) LeaseConstraints(lease string) []string {

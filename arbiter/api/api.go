@@ -144,14 +144,20 @@ type Answer struct {
 	ElapsedNS  int64    `json:"elapsed_ns,omitempty"`
 }
 
-// Report is what a node says about itself. It grants nothing.
+// Report is what a node says about itself, without asking for a lease. It grants nothing. One that names its instance also
+// says what its node has seen of the leases in it, and that it holds nothing of them.
 type Report struct {
-	Proto        int    `json:"proto"`
-	Node         string `json:"node"`
-	BootID       string `json:"boot_id"`
-	Version      string `json:"version,omitempty"`
-	ConfigDigest string `json:"config_digest,omitempty"`
-	Cause        string `json:"cause,omitempty"` // why its last boot ended, if it was reset
+	Who
+	Leases       []LeaseReport `json:"leases,omitempty"`
+	Version      string        `json:"version,omitempty"`
+	ConfigDigest string        `json:"config_digest,omitempty"`
+	Cause        string        `json:"cause,omitempty"` // why its last boot ended, if it was reset
+}
+
+// LeaseReport is a line of a Report. Its node holds nothing of the lease.
+type LeaseReport struct {
+	Lease     string `json:"lease"`
+	SeenEpoch uint64 `json:"seen_epoch"`
 }
 
 // Codes of an Error.

@@ -65,7 +65,7 @@ func runAgent(ctx context.Context, o *options) error {
 		return err
 	}
 	client, err := arbiterclient.New(arbiterclient.Options{URLs: conf.Arbiter.URLs, Cluster: conf.Cluster,
-		Node: conf.Node, RequestTimeout: conf.Budget().RequestTimeout})
+		Node: conf.Node, RequestTimeout: conf.Budget().RequestTimeout, Version: version, ConfigDigest: conf.Digest()})
 	if err != nil {
 		return err
 	}
