@@ -145,6 +145,7 @@ type Agent struct {
 	preflight Preflight
 	token     *time.Duration
 	leaving   bool
+	left      lease.Instant // since when every lease is left; 0: not yet
 	fatal     error
 }
 
@@ -287,6 +288,9 @@ func (a *Agent) loop(ctx context.Context, signals <-chan os.Signal) error {
 	for {
 		now := a.opt.Now()
 		next := now.Add(time.Second)
+		if a.leaving {
+			next = now.Add(provePace)
+		}
 		for _, k := range a.keepers {
 			if k.begun {
 				next = lease.Earlier(next, k.holder.Next())
@@ -325,6 +329,9 @@ func (a *Agent) tickDue() {
 	}
 }
 
+// closeTime is how long an agent that ends waits for the attributes of its leases to be away.
+const closeTime = 2 * toolTime
+
 // finished tells whether the loop is to end: every lease was left, or this agent must not go on.
 func (a *Agent) finished() (bool, error) {
 	if a.fatal != nil {
@@ -333,12 +340,22 @@ func (a *Agent) finished() (bool, error) {
 	if !a.leaving {
 		return false, nil
 	}
+	closed := true
 	for _, k := range a.keepers {
-		if p := k.holder.View().Phase; k.begun && p != lease.Standby && p != lease.Paused {
+		p := k.holder.View().Phase
+		if k.begun && p != lease.Standby && p != lease.Paused {
 			return false, nil
 		}
+		closed = closed && (p == lease.Paused || k.gate.isClosed())
 	}
-	a.log.Info("every lease was left: the agent ends")
+	// An attribute that stays behind would be an open gate without a lease.
+	if a.left == 0 {
+		a.left = a.opt.Now()
+	}
+	if !closed && a.opt.Now().Sub(a.left) < closeTime {
+		return false, nil
+	}
+	a.log.WithField("closed", closed).Info("every lease was left: the agent ends")
 	return true, nil
 }
 

@@ -89,6 +89,14 @@ func (g *gate) shown() (pcmk.Attribute, error) {
 	return g.seen, g.seenErr
 }
 
+// isClosed reports whether the attribute was read as absent, and is meant to be. Before the first wish there is nothing of
+// ours.
+func (g *gate) isClosed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.begun || g.want == 0 && g.seenErr == nil && g.seen.State == pcmk.Absent
+}
+
 // settle notes that the DC was seen idle while the gate was closed in the turn given.
 func (g *gate) settle(turn uint64) {
 	g.mu.Lock()

@@ -167,8 +167,11 @@ func (a *Agent) surveyKeeper(ctx context.Context, k *keeper, phase lease.Phase, 
 			s.whyNot = append(s.whyNot, "lease "+blocker+", which the configuration names no longer or with other resources, still "+
 				"guards a resource of this one: it is left first")
 		}
+		bootGates := k.bootGates(ctx, plan)
+		reading.Fit = planErr == nil && blocker == "" && len(c.nodeWhy)+len(bootGates) == 0
 		s.whyNot = append(s.whyNot, c.nodeWhy...)
-		s.whyNot = append(s.whyNot, k.leaseGates(ctx, plan, c)...)
+		s.whyNot = append(s.whyNot, k.ruleGates(plan, c)...)
+		s.whyNot = append(s.whyNot, bootGates...)
 		if planErr == nil {
 			reading.Proven = lease.Yes
 			if err := k.prove(ctx, plan); err != nil {
@@ -302,8 +305,8 @@ func (a *Agent) checkGuard(ctx context.Context) error {
 	return nil
 }
 
-// leaseGates are the reasons for which this node may not hold this lease now.
-func (k *keeper) leaseGates(ctx context.Context, plan pcmk.Plan, c cluster) (why []string) {
+// ruleGates: without its rule Pacemaker runs a resource whoever holds.
+func (k *keeper) ruleGates(plan pcmk.Plan, c cluster) (why []string) {
 	if c.cibErr == nil {
 		for _, s := range c.cib.CheckRules(plan.Rules(k.conf.Name)) {
 			if !s.Intact {
@@ -312,6 +315,11 @@ func (k *keeper) leaseGates(ctx context.Context, plan pcmk.Plan, c cluster) (why
 			}
 		}
 	}
+	return why
+}
+
+// bootGates: nothing guarded may start at boot, before anybody holds a lease.
+func (k *keeper) bootGates(ctx context.Context, plan pcmk.Plan) (why []string) {
 	for _, p := range plan.Primitives() {
 		if p.Class == "systemd" {
 			one, cancel := context.WithTimeout(ctx, toolTime)

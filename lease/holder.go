@@ -113,6 +113,7 @@ type (
 	// Reading is what a poll of this node found. It counts until FreshUntil.
 	Reading struct {
 		WhyNot    []string // why this node may not compete; empty with Proven Yes: it may
+		Fit       bool     // nothing speaks against this node but the rules of the resources, and that they run
 		Proven    Tri      // the guarded resources are proven stopped here
 		Running   Tri      // the guarded resources run here as they should
 		CannotRun string   // why Pacemaker cannot run a guarded resource here; "" if it can
@@ -334,7 +335,7 @@ type Holder struct {
 	lastError     string
 	lastFailure   string
 	failBackOff   time.Duration
-	newcomer      bool // this node never saw an arbiter: it touches nothing that it finds active
+	newcomer      bool // this lease was never granted as far as this node knows: it touches nothing that it finds active
 }
 
 // Action is one of the action types of this package.

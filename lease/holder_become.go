@@ -189,12 +189,27 @@ func (h *Holder) disarmed(now Instant, ev Disarmed) {
 
 func (h *Holder) becomeHeld(now Instant, cause string) {
 	h.step, h.rearmed, h.pauseFor, h.pauseSent, h.byMaintenance = stepNone, false, 0, 0, false
-	h.lastFailure, h.failBackOff = "", RetryAfterFailure
+	h.lastFailure, h.failBackOff, h.newcomer = "", RetryAfterFailure, false
 	h.enter(now, Held, cause)
+}
+
+// spares gives back the first grant of all, which could not be used, and leaves alone what ran here before: installing
+// leasedog must not stop anything.
+func (h *Holder) spares(now Instant, cause string) bool {
+	if h.phase != Winning || !h.newcomer {
+		return false
+	}
+	h.note(true, "the lease is given back, and what runs here is not touched: %s", cause)
+	h.do(CloseGate{})
+	h.becomeStopped(now, "not used, nothing was stopped: "+cause)
+	return true
 }
 
 // becomeLeaving begins a planned loss: the attribute goes, renewals go on, Pacemaker stops in its own order.
 func (h *Holder) becomeLeaving(now Instant, cause string) {
+	if h.spares(now, cause) {
+		return
+	}
 	h.step, h.cannotSince = stepNone, 0
 	if h.phase != Winning {
 		h.ladder++
@@ -216,6 +231,9 @@ func (h *Holder) lose(now Instant, cause string) {
 
 // becomeLosing ends all renewing and runs the stop ladder against the guard's deadline.
 func (h *Holder) becomeLosing(now Instant, cause string) {
+	if h.spares(now, cause) {
+		return
+	}
 	if h.phase != Leaving && h.phase != Winning {
 		h.ladder++
 	}

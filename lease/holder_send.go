@@ -29,6 +29,10 @@ func (h *Holder) sendAcquire(now Instant) {
 		return
 	}
 	b := h.opt.Budget
+	if h.newcomer && !(now < h.reading.FreshUntil && h.reading.Fit) {
+		h.nextSend = now.Add(b.RenewEvery) // a grant that it could not use would be of no help
+		return
+	}
 	wait := b.Wait()
 	if h.startBy != 0 {
 		wait = 0

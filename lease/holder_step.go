@@ -127,10 +127,10 @@ func (h *Holder) begin(now Instant, f Found) {
 // itself, or the guard does.
 func (h *Holder) beginWithout(now Instant, f Found) {
 	switch {
-	case f.Active == Yes && h.known.Stamp.StoreID == "":
+	case f.Active == Yes && h.known.Epochs[h.opt.Lease] == 0:
 		h.newcomer, h.startBy = true, Never
-		h.note(true, "a guarded resource is active, and this node never saw its arbiter: nothing is touched "+
-			"while the lease is asked for")
+		h.note(true, "a guarded resource is active, and as far as this node knows the lease was never granted: nothing is "+
+			"touched while it is asked for")
 	case f.Active == Yes:
 		h.startBy = now.Add(h.opt.Budget.LossAfter)
 		if h.watched != 0 { // an earlier agent began this: its time is not given anew
@@ -342,7 +342,7 @@ func (h *Holder) leaveAsked(now Instant, ev LeaveAsked) {
 	}
 	switch h.phase {
 	case Acquiring:
-		if h.startBy == 0 {
+		if h.startBy == 0 || h.newcomer {
 			h.becomeStandby(now, ev.Cause)
 			return
 		}

@@ -115,6 +115,17 @@ func (r *rig) last() Send {
 	return r.sends[len(r.sends)-1]
 }
 
+// keepRenewing acknowledges every renewal for so long.
+func (r *rig) keepRenewing(e Epoch, length time.Duration) {
+	for until := r.now.Add(length); r.now < until; {
+		r.pass(lan.RenewEvery / 3)
+		r.step(Tick{})
+		if _, renewal := r.last().Body.(Renew); renewal {
+			r.answer(ans(OK, e))
+		}
+	}
+}
+
 func (r *rig) wantPhase(p Phase) {
 	r.t.Helper()
 	if got := r.h.View().Phase; got != p {
@@ -580,7 +591,7 @@ func TestHolder_SuccessorReleases(t *testing.T) {
 func TestHolder_StartOnActiveGroup(t *testing.T) {
 	newRig := func(t *testing.T) *rig {
 		r := newRig(t)
-		r.known.Stamp = Stamp{StoreID: "s1", Generation: 1}
+		r.known.Stamp, r.known.Epochs = Stamp{StoreID: "s1", Generation: 1}, map[string]Epoch{"pg": 3}
 		return r
 	}
 	r := newRig(t)
@@ -610,7 +621,7 @@ func TestHolder_StartOnActiveGroup(t *testing.T) {
 func TestHolder_WatchesWhatItFindsActive(t *testing.T) {
 	start := func(change func(r *rig)) *rig {
 		r := newRig(t)
-		r.known.Stamp = Stamp{StoreID: "s1", Generation: 1}
+		r.known.Stamp, r.known.Epochs = Stamp{StoreID: "s1", Generation: 1}, map[string]Epoch{"pg": 3}
 		change(r)
 		r.start(Found{Active: Yes})
 		return r
@@ -671,7 +682,7 @@ func TestHolder_WatchesWhatItFindsActive(t *testing.T) {
 func TestHolder_WatchedByAnEarlierAgent(t *testing.T) {
 	watched := func(r *rig) *GuardState { return &GuardState{Epoch: 1, Sent: r.now, Until: r.now.Add(3 * time.Second)} }
 	r := newRig(t)
-	r.known.Stamp = Stamp{StoreID: "s1", Generation: 1}
+	r.known.Stamp, r.known.Epochs = Stamp{StoreID: "s1", Generation: 1}, map[string]Epoch{"pg": 3}
 	r.start(Found{Active: Yes, Watched: watched(r)})
 	r.pass(3*time.Second - lan.StopBudget)
 	r.step(Tick{})
@@ -681,7 +692,7 @@ func TestHolder_WatchedByAnEarlierAgent(t *testing.T) {
 	}
 	for _, active := range []Tri{No, Unknown} {
 		r = newRig(t)
-		r.known.Stamp = Stamp{StoreID: "s1", Generation: 1}
+		r.known.Stamp, r.known.Epochs = Stamp{StoreID: "s1", Generation: 1}, map[string]Epoch{"pg": 3}
 		r.start(Found{Active: active, Watched: watched(r)})
 		r.wantPhase(Losing)
 	}
@@ -854,6 +865,13 @@ func TestHolder_Prefer(t *testing.T) {
 func TestHolder_NewcomerTouchesNothing(t *testing.T) {
 	r := newRig(t)
 	r.start(Found{Active: Yes})
+	r.pass(lan.RenewEvery)
+	r.step(Reading{FreshUntil: Never, WhyNot: []string{"no watchdog"}})
+	if len(r.sends) > 0 || r.watched != 0 {
+		t.Fatal("asks for a lease that it could not use, or arms a reset")
+	}
+	r.pass(lan.RenewEvery)
+	r.step(Reading{FreshUntil: Never, Fit: true, WhyNot: []string{"no rule"}})
 	for range 100 {
 		r.answer(ans(Denied, 7))
 		r.pass(lan.LossAfter)
@@ -866,6 +884,50 @@ func TestHolder_NewcomerTouchesNothing(t *testing.T) {
 	r.answer(ans(Granted, 8))
 	r.answer(ans(OK, 8))
 	r.wantPhase(Held)
+}
+
+// Whatever goes wrong with the first grant of all, nothing that ran before is stopped. The same node with an epoch in its
+// memory stops it.
+func TestHolder_NewcomerSparesWhatRan(t *testing.T) {
+	for name, harm := range map[string]func(r *rig){
+		"the guard does not start": func(r *rig) { r.fail["StartGuard"] = true; r.answer(ans(OK, 8)) },
+		"no renewal":               func(r *rig) { r.pass(lan.LossAfter); r.step(Tick{}) },
+		"no attribute":             func(r *rig) { r.mute["OpenGate"] = true; r.answer(ans(OK, 8)); r.keepRenewing(8, WinWithin) },
+		"release asked":            func(r *rig) { r.step(LeaveAsked{Cause: "stop", Retire: true}) },
+	} {
+		for _, known := range []Epoch{0, 3} {
+			r := newRig(t)
+			r.known.Stamp = Stamp{StoreID: "s1", Generation: 1}
+			r.known.Epochs = map[string]Epoch{"pg": known}
+			r.start(Found{Active: Yes})
+			r.step(Reading{FreshUntil: Never, Fit: true})
+			r.pass(lan.RenewEvery)
+			r.step(Tick{})
+			r.answer(ans(Granted, 8))
+			harm(r)
+			if stopped := r.stop != nil; stopped != (known != 0) {
+				t.Errorf("%s, highest epoch known %d: stopped %v", name, known, stopped)
+			}
+			if known == 0 && (r.gate != 0 || (r.run != RunReleased && r.run != RunNone) || r.guard != nil) {
+				t.Errorf("%s: gate %d, /run %s, guard %v", name, r.gate, r.run, r.guard)
+			}
+		}
+	}
+}
+
+// 6.4: a stop of the agent after the rules were removed leaves the resources running, and gives the lease back in order.
+func TestHolder_LeavesUnguardedResourcesAlone(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.log = nil
+	r.step(LeaveAsked{Cause: "the agent is stopped", Retire: true, Unguarded: true})
+	r.wantPhase(Stopped)
+	r.order("WriteRun", "Disarm", "Send")
+	if _, ok := r.last().Body.(Release); !ok || r.stop != nil || r.guard != nil {
+		t.Fatalf("%T, stop %v, guard %v", r.last().Body, r.stop, r.guard)
+	}
+	r.answer(ans(OK, 7))
+	r.wantPhase(Standby)
 }
 
 // A guard that takes no extension resets at what it last acknowledged: the stop begins S before that, although every
@@ -916,7 +978,7 @@ func TestHolder_BacksOff(t *testing.T) {
 // What was never held has nothing to disarm.
 func TestHolder_StopWithoutEpoch(t *testing.T) {
 	r := newRig(t)
-	r.known.Stamp = Stamp{StoreID: "s1", Generation: 1}
+	r.known.Stamp, r.known.Epochs = Stamp{StoreID: "s1", Generation: 1}, map[string]Epoch{"pg": 3}
 	r.fail["Disarm"] = true
 	r.start(Found{Active: Yes})
 	r.answer(ans(Denied, 7))
