@@ -32,8 +32,12 @@ func (h handler) settle(ctx context.Context, k *keeper, do func(), done func(lea
 // pause answers when the arbiter has: until then, and if its answer is lost, the lease is not paused.
 func (h handler) pause(ctx context.Context, k *keeper, seconds float64) (string, error) {
 	name := k.conf.Name
-	if math.IsNaN(seconds) || seconds < 0 || seconds > maxPause.Seconds() {
+	switch {
+	case math.IsNaN(seconds) || seconds < 0:
 		return "", control.Refuse(control.CodeBadRequest, "", "a pause of %g s is no length", seconds)
+	case seconds > maxPause.Seconds():
+		return "", control.Refuse(control.CodeBadRequest, "leave --for out for a pause without an end",
+			"a pause of %.0f h is longer than %v", seconds/3600, maxPause)
 	}
 	length := time.Duration(seconds * float64(time.Second))
 	ctx, cancel := context.WithTimeout(ctx, h.a.budget().RequestTimeout+time.Second)

@@ -173,7 +173,11 @@ func leaseText(b *strings.Builder, l control.Lease) {
 	if l.RenewedAgoS != nil {
 		times = append(times, "renewed "+seconds(*l.RenewedAgoS)+" ago")
 	}
-	if l.ExpiresInS != nil {
+	switch {
+	case l.ExpiresInS == nil:
+	case l.State == control.StatePaused:
+		times = append(times, "lost in "+seconds(*l.ExpiresInS)+" if not resumed")
+	default:
 		times = append(times, "lost in "+seconds(*l.ExpiresInS)+" if not renewed")
 	}
 	guard := "guard " + l.Guard.State
