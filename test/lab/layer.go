@@ -37,6 +37,7 @@ func layerFiles(cfg Config, host string) []layerFile {
 		{"etc/corosync/corosync.conf", "corosync.conf", 0o644},
 		{"usr/lib/ocf/resource.d/lab/canary", "canary", 0o755},
 		{"usr/lib/ocf/resource.d/lab/lock", "lock", 0o755},
+		{"usr/sbin/fence_lab", "fence-lab", 0o755},
 		{"usr/lib/leasedog-lab/slow-stop", "slow-stop", 0o755},
 		{"usr/lib/systemd/system/lab-slow.service", "lab-slow.service", 0o644},
 	}
@@ -174,7 +175,9 @@ const (
 	StopDelay  = "stop-delay"  // seconds
 	StartDelay = "start-delay" // seconds
 	StartFail  = "start-fail"
-	SlowHang   = "slow-hang" // ExecStop= of lab-slow.service hangs
+	// NotInstalled makes every action of the canary say that its software is missing.
+	NotInstalled = "not-installed"
+	SlowHang     = "slow-hang" // ExecStop= of lab-slow.service hangs
 )
 
 func (c *Cluster) steerDir(node string) string { return filepath.Join(c.Shared(), "steer", node) }
