@@ -451,7 +451,7 @@ func (a *Agent) takeUp(ctx context.Context, k *keeper) {
 	watched, err := a.guardShows(ctx, k.conf.Name+foundActive)
 	if err != nil { // it is taken to be armed as long as it may be
 		now := a.opt.Now()
-		watched = &lease.GuardState{Epoch: 1, Sent: now, Until: now.Add(a.budget().StopBudget)}
+		watched = &lease.GuardState{Epoch: foundEpoch, Sent: now, Until: now.Add(a.budget().StopBudget)}
 	}
 	if k.watched = watched; record == nil && armed == nil {
 		return

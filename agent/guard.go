@@ -68,10 +68,13 @@ func (k *keeper) arm(act lease.Arm) {
 }
 
 // foundActive makes the name under which the guard is armed for resources that were found active without a lease. It
-// cannot be a lease's name.
-const foundActive = "/found-active"
+// cannot be a lease's name. The epoch means nothing there.
+const (
+	foundActive = "/found-active"
+	foundEpoch  = 1
+)
 
-// watchActive arms the guard for resources without a lease. The epoch means nothing there.
+// watchActive arms the guard for resources without a lease.
 func (k *keeper) watchActive(act lease.Watch) {
 	k.guard.add("", func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, guardStart)
@@ -82,7 +85,7 @@ func (k *keeper) watchActive(act lease.Watch) {
 		}
 		var r guardapi.Reply
 		if err == nil {
-			r, err = k.a.opt.Guard.Arm(ctx, guardapi.Request{Lease: k.conf.Name + foundActive, Epoch: 1,
+			r, err = k.a.opt.Guard.Arm(ctx, guardapi.Request{Lease: k.conf.Name + foundActive, Epoch: foundEpoch,
 				Instance: k.a.self.Instance.String(), Sent: act.Sent, Until: act.Until, StopBudget: k.a.budget().StopBudget,
 				DyingTo: k.a.dyingTo(), DyingText: "leasedog dying " + k.a.node + " " + k.conf.Name})
 		}
@@ -92,7 +95,7 @@ func (k *keeper) watchActive(act lease.Watch) {
 
 func (k *keeper) unwatchActive() {
 	k.guard.add("unwatch", func(ctx context.Context) {
-		k.post(lease.Unwatched{Err: text(k.disarmNamed(ctx, k.conf.Name+foundActive, 1, k.a.self.Instance))})
+		k.post(lease.Unwatched{Err: text(k.disarmNamed(ctx, k.conf.Name+foundActive, foundEpoch, k.a.self.Instance))})
 	})
 }
 
@@ -126,11 +129,11 @@ func (k *keeper) noGuardRuns(ctx context.Context) error {
 }
 
 // tellGuard has the guard write ahead why it may reset.
-func (k *keeper) tellGuard(p lease.Phase, epoch lease.Epoch, because string) {
+func (k *keeper) tellGuard(name string, p lease.Phase, epoch lease.Epoch, because string) {
 	k.guard.add("note", func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, guardCall)
 		defer cancel()
-		_, _ = k.a.opt.Guard.Note(ctx, k.conf.Name, epoch, k.a.self.Instance, string(p), because)
+		_, _ = k.a.opt.Guard.Note(ctx, name, epoch, k.a.self.Instance, string(p), because)
 	})
 }
 

@@ -157,7 +157,9 @@ func (k *keeper) entered(act lease.Enter) {
 	switch act.Phase {
 	case lease.Losing, lease.Leaving:
 		if act.Epoch != 0 {
-			k.tellGuard(act.Phase, act.Epoch, act.Cause)
+			k.tellGuard(k.conf.Name, act.Phase, act.Epoch, act.Cause)
+		} else if v.ResetAt != lease.Never {
+			k.tellGuard(k.conf.Name+foundActive, act.Phase, foundEpoch, act.Cause)
 		}
 		if act.Phase == lease.Losing && v.ResetAt != lease.Never {
 			k.announced = true

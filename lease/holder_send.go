@@ -226,10 +226,11 @@ func (h *Holder) acquireAnswered(now Instant, p pending, a Answer) {
 		}
 		h.becomeWinning(now, a)
 	case Denied:
+		news := a.Holder != h.lastDenial.Holder
 		h.lastDenial = a
-		if h.newcomer {
+		if h.newcomer && news {
 			h.note(true, "a guarded resource is active here, and %s holds the lease: stop one of them by hand", a.Holder)
-		} else if h.startBy != 0 {
+		} else if h.startBy != 0 && !h.newcomer {
 			h.becomeLosing(now, "resources were found active here, and the lease is denied: "+a.Reason)
 		}
 	default:
