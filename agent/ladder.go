@@ -93,29 +93,41 @@ func (l *ladder) rungs() (force, kill lease.Instant) {
 }
 
 func (l *ladder) run(ctx context.Context, number int) {
-	var forced, killed bool
+	killed := false
 	var forcing sync.WaitGroup
 	defer forcing.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	forcing.Go(func() { l.forceInTime(ctx) })
 	for ctx.Err() == nil {
 		err := l.attempt(ctx)
 		if err == nil {
 			l.k.post(lease.Proven{Ladder: number})
 			return
 		}
-		now := l.k.a.opt.Now()
-		force, kill := l.rungs()
-		if now >= force && !forced {
-			forced = true
-			l.k.log().WithField("missing", err).Warn("Pacemaker has not stopped the resources in its time: stopping them from here")
-			forcing.Go(func() { l.force(ctx) })
-		}
-		if now >= kill && !killed {
+		if _, kill := l.rungs(); l.k.a.opt.Now() >= kill && !killed {
 			killed = l.lastResort(ctx)
 		}
 		if pause(ctx, provePace) != nil {
 			return
 		}
 	}
+}
+
+// forceInTime stops the resources from here when that is due. It goes beside the attempts to prove, which must not be cut
+// off for it: on a busy machine one takes a second.
+func (l *ladder) forceInTime(ctx context.Context) {
+	for {
+		force, _ := l.rungs()
+		if l.k.a.opt.Now() >= force {
+			break
+		}
+		if pause(ctx, provePace) != nil {
+			return
+		}
+	}
+	l.k.log().WithField("missing", l.missing()).Warn("Pacemaker has not stopped the resources in its time: stopping them from here")
+	l.force(ctx)
 }
 
 // attempt tries to prove, within what is left.
@@ -132,11 +144,11 @@ func (l *ladder) attempt(ctx context.Context) error {
 	return err
 }
 
-// timeLeft bounds a call by the next rung or the guard's deadline, so that one hung tool does not use up the budget.
+// timeLeft bounds a call by the last resort or the guard's deadline, so that one hung tool does not use up the budget.
 func (l *ladder) timeLeft(most time.Duration) time.Duration {
 	now := l.k.a.opt.Now()
-	force, kill := l.rungs()
-	for _, at := range []lease.Instant{force, kill, l.plan().Until} {
+	_, kill := l.rungs()
+	for _, at := range []lease.Instant{kill, l.plan().Until} {
 		if at > now && at != lease.Never {
 			most = min(most, at.Sub(now))
 		}

@@ -488,3 +488,57 @@ func TestRun_EndsWithAJobThatPosts(t *testing.T) {
 		drivers.Wait()
 	})
 }
+
+// A proof that takes its time is not cut off for the forced stop, which begins in its own time beside it.
+func TestLadder_ForcesBesideAProof(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := idleCluster()
+		f.monitors = map[string]int{"r1": 0, "r2": 0}
+		var forced, cut time.Duration
+		began := time.Now()
+		var mu sync.Mutex
+		slow := slowReads{fakeCluster: f, read: func(ctx context.Context) {
+			<-ctx.Done()
+			mu.Lock()
+			defer mu.Unlock()
+			if cut == 0 {
+				cut = time.Since(began)
+			}
+		}}
+		f.onRun = func(act pcmk.Action) {
+			mu.Lock()
+			defer mu.Unlock()
+			if act == pcmk.Stop && forced == 0 {
+				forced = time.Since(began)
+			}
+		}
+		k := testKeeper(t, f, procDir(t, controlled))
+		k.a.opt.Cluster = slow
+		k.gate = newGate("leasedog-pg", "node1", slow, k.a.pacemakerDown, pollEvery, func(lease.Epoch) {})
+		k.plan = &twoPrimitives
+		k.gate.set(0)
+		s := k.a.budget().StopBudget
+		now := k.a.opt.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		k.ladder.start(ctx, lease.Stop{Ladder: 1, From: now, Until: now.Add(s)})
+		time.Sleep(s)
+		cancel()
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if forceDue, killDue := s*forceAt/100, s*killAt/100; forced < forceDue || forced > forceDue+2*provePace || cut < killDue {
+			t.Errorf("forced after %v (due %v), the proof was cut off after %v (not before %v)", forced, forceDue, cut, killDue)
+		}
+	})
+}
+
+// slowReads is a cluster whose attribute is read slowly.
+type slowReads struct {
+	*fakeCluster
+	read func(context.Context)
+}
+
+func (s slowReads) ReadAttribute(ctx context.Context, _, _ string) (pcmk.Attribute, error) {
+	s.read(ctx)
+	return pcmk.Attribute{}, ctx.Err()
+}
