@@ -110,9 +110,9 @@ func (k *keeper) servesHere(p pcmk.Primitive, st pcmk.Status) bool {
 	return false
 }
 
-// failing says why Pacemaker does not run a resource here, and since when. Either it has failed too often, or the
-// cluster is at rest, nobody stopped it, and still it does not run here: node health, a constraint, a failure of
-// another kind.
+// failing says why Pacemaker does not run a resource here, and since when. Either it has failed too often, or its start
+// fails and is tried again and again, or the cluster is at rest, nobody stopped it, and still it does not run here: node
+// health, a constraint, a failure of another kind.
 func (k *keeper) failing(ctx context.Context, plan pcmk.Plan, st pcmk.Status) (string, lease.Instant) {
 	idle := pcmk.ActivityUnknown
 	for _, p := range plan.Primitives() {
@@ -120,9 +120,14 @@ func (k *keeper) failing(ctx context.Context, plan pcmk.Plan, st pcmk.Status) (s
 			continue
 		}
 		for _, h := range st.History {
-			spent := h.FailCount >= infinity || h.MigrationThreshold > 0 && h.FailCount >= h.MigrationThreshold
-			if h.Node == k.a.node && pcmk.BaseID(h.Resource) == p.ID && spent {
+			if h.Node != k.a.node || pcmk.BaseID(h.Resource) != p.ID {
+				continue
+			}
+			if h.FailCount >= infinity || h.MigrationThreshold > 0 && h.FailCount >= h.MigrationThreshold {
 				return fmt.Sprintf("%s failed here %s", p.ID, times(h.FailCount)), k.a.instantOf(h.FailedAt())
+			}
+			if k.startFails(p, h, st) {
+				return fmt.Sprintf("the start of %s fails here, %d times now", p.ID, h.FailCount), 0
 			}
 		}
 		if stoppedOnPurpose(p, st) {
@@ -140,6 +145,19 @@ func (k *keeper) failing(ctx context.Context, plan pcmk.Plan, st pcmk.Status) (s
 		}
 	}
 	return "", 0
+}
+
+// startFails tells whether what a resource failed with last is its start, and lately. With start-failure-is-fatal=false,
+// which constraints --cluster-options asks for, and without a migration-threshold Pacemaker starts it again for ever. An
+// older failure stays in the status until somebody cleans it up, and says nothing of a restart that is under way.
+func (k *keeper) startFails(p pcmk.Primitive, h pcmk.History, st pcmk.Status) bool {
+	lately := p.Timeout("start") + p.Timeout(string(pcmk.Stop)) + pollEvery
+	if at := h.FailedAt(); h.FailCount == 0 || !at.IsZero() && time.Since(at).Abs() > lately {
+		return false
+	}
+	return slices.ContainsFunc(st.Failures, func(f pcmk.Failure) bool {
+		return f.Node == k.a.node && pcmk.BaseID(f.Resource) == p.ID && f.Task == "start"
+	})
 }
 
 // stoppedOnPurpose: an administrator's target role, or a resource that is not managed.

@@ -39,6 +39,14 @@ func spent(st *pcmk.Status) {
 	st.History = []pcmk.History{{Node: "node1", Resource: "r2", FailCount: 3, MigrationThreshold: 3}}
 }
 
+// startFails is a start that failed a while ago, and another one that is under way.
+func startFails(st *pcmk.Status, task string, ago time.Duration) {
+	gone(st)
+	st.History = []pcmk.History{{Node: "node1", Resource: "r2", FailCount: 3, MigrationThreshold: 1_000_000,
+		LastFailure: time.Now().Add(-ago).Format(time.ANSIC)}}
+	st.Failures = []pcmk.Failure{{Node: "node1", Resource: "r2", Task: task, RC: 1}}
+}
+
 func TestServing(t *testing.T) {
 	moved, err := pcmk.ParseCIB([]byte(`<cib><configuration><crm_config/><nodes/><resources/><constraints>` +
 		`<rsc_location id="cli-prefer-g" rsc="g" node="node2" score="INFINITY"/></constraints></configuration></cib>`))
@@ -65,6 +73,16 @@ func TestServing(t *testing.T) {
 			why: "is to be on node2", planned: true},
 		{name: "failed too often", status: spent, running: lease.No, maint: lease.No, why: "r2 failed here 3 times"},
 		{name: "failed too often on the peer", status: func(st *pcmk.Status) { spent(st); st.History[0].Node = "node2" },
+			around: func(_ *cluster, f *fakeCluster) { f.dc = busy }, running: lease.No, maint: lease.No},
+		{name: "its start fails again and again", status: func(st *pcmk.Status) { startFails(st, "start", time.Second) },
+			around: func(_ *cluster, f *fakeCluster) { f.dc = busy }, running: lease.No, maint: lease.No, why: "start of r2 fails here"},
+		{name: "its start failed on the peer", status: func(st *pcmk.Status) {
+			startFails(st, "start", time.Second)
+			st.Failures[0].Node = "node2"
+		}, around: func(_ *cluster, f *fakeCluster) { f.dc = busy }, running: lease.No, maint: lease.No},
+		{name: "its start failed long ago", status: func(st *pcmk.Status) { startFails(st, "start", time.Hour) },
+			around: func(_ *cluster, f *fakeCluster) { f.dc = busy }, running: lease.No, maint: lease.No},
+		{name: "its monitor failed, and it is started", status: func(st *pcmk.Status) { startFails(st, "monitor", time.Second) },
 			around: func(_ *cluster, f *fakeCluster) { f.dc = busy }, running: lease.No, maint: lease.No},
 		{name: "not run although at rest", status: func(st *pcmk.Status) { gone(st) }, running: lease.No, maint: lease.No,
 			why: "does not run r2 here"},
