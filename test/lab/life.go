@@ -21,7 +21,8 @@ func lifeScenarios() []Scenario {
 	return []Scenario{
 		{Name: "agent-replaced", InTest: true, Config: lan, Bound: noTransition, Run: playAgentReplaced,
 			About: "kill -9, restart and reload of the holder's agent: nothing stops, the epoch stays"},
-		{Name: "run-deleted", Config: lan, Bound: takeoverBound(lan),
+		// Until its reset, F after the last extension, the node may renew a grant that it cannot use.
+		{Name: "run-deleted", Config: lan, Bound: 5500*time.Millisecond + takeoverBound(lan),
 			About: "the holder's /run/leasedog is emptied, sockets too, and its agent restarted: no new boot id, one copy",
 			Run:   func(ctx context.Context, r *Run) error { return playRunDeleted(ctx, r, "*") }},
 		{Name: "run-records-deleted", Config: lan, Bound: takeoverBound(lan),
@@ -50,12 +51,14 @@ func lifeScenarios() []Scenario {
 	}
 }
 
-// giveUpAfter is how long Pacemaker cannot run a resource before its node gives the lease up, monitorEvery how often
-// the canary is looked at, and failedBound what both allow.
+// giveUpAfter is how long Pacemaker cannot run a resource before its node gives the lease up. monitorEvery is how often the
+// canary is looked at, and detection how long Pacemaker takes at most to find that it is dead and to act. failedBound is
+// what all that and a planned move allow.
 const (
 	giveUpAfter  = 5 * time.Second
 	monitorEvery = 2 * time.Second
-	failedBound  = monitorEvery + giveUpAfter + plannedBound
+	detection    = monitorEvery + 500*time.Millisecond
+	failedBound  = detection + giveUpAfter + plannedBound
 )
 
 // nodeStatus is the part of "leasedog status -o json" that is about the node.
