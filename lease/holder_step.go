@@ -365,13 +365,16 @@ func (h *Holder) jumped(ev Jumped) {
 		return
 	}
 	h.out = slices.DeleteFunc(h.out, func(p pending) bool { return p.sent < ev.Until })
+	// A deadline that counts from a later Sent has nothing to do with it: a new agent hears of every pause that its guard
+	// has ever found.
+	guarded := h.armed != 0 && Later(h.sent, h.pauseSent) < ev.Until
 	if h.sent != 0 && h.sent < ev.Until {
 		h.sent = h.sent.Add(-ev.Size)
 	}
 	if h.pauseSent != 0 && h.pauseSent < ev.Until {
 		h.pauseSent = h.pauseSent.Add(-ev.Size)
 	}
-	if h.armed != 0 {
+	if guarded {
 		h.armed = h.armed.Add(-ev.Size)
 	}
 	if h.watched != 0 {

@@ -779,6 +779,23 @@ func TestHolder_Jump(t *testing.T) {
 	r.wantPhase(Losing)
 }
 
+// A new agent hears of every pause that its guard has found, with the first answer. They are over: what it took up counts
+// from later, and the guard has taken them off already.
+func TestHolder_JumpsOfAnEarlierAgent(t *testing.T) {
+	r := newRig(t)
+	g := guardFor(r)
+	r.start(Found{Record: record(r, RunHeld), Guard: g})
+	r.answer(ans(Adopted, 7))
+	before := r.h.View()
+	for _, ago := range []time.Duration{time.Hour, time.Minute} {
+		r.step(Jumped{Until: g.Sent.Add(-ago), Size: time.Minute})
+	}
+	r.wantPhase(Held)
+	if v := r.h.View(); v.LoseAt != before.LoseAt || v.ResetAt != before.ResetAt {
+		t.Fatalf("lost at %v and reset at %v, before %v and %v", v.LoseAt, v.ResetAt, before.LoseAt, before.ResetAt)
+	}
+}
+
 // 4.3.7, the node's side.
 func TestKnown_Judge(t *testing.T) {
 	at := func(id string, g uint64) Stamp { return Stamp{StoreID: id, Generation: g} }
