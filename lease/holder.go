@@ -311,6 +311,7 @@ type Holder struct {
 	notBefore   Instant // no acquire before this
 	startBy     Instant // a resource was found active: granted by then, or it is stopped
 	watched     Instant // and the guard is, or may be, armed until then for it; 0: not
+	watchedFrom Instant // what that deadline counts from
 	deferred    bool    // the head start of the preferred node was given
 	gaveUp      bool
 	gone        bool // superseded: a newer instance speaks for this node

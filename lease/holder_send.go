@@ -276,7 +276,7 @@ func (h *Holder) renewAnswered(now Instant, p pending, a Answer) {
 			h.arm(false)
 		}
 		if h.phase == Winning && h.watched != 0 { // nobody else is granted before: what was found active may run so long
-			h.watched = Later(h.watched, h.sent.Add(h.budget.HardDeadline()))
+			h.watched, h.watchedFrom = Later(h.watched, h.sent.Add(h.budget.HardDeadline())), h.sent
 			h.do(Watch{Sent: h.sent, Until: h.watched})
 		}
 	}

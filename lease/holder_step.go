@@ -83,7 +83,7 @@ func (h *Holder) begin(now Instant, f Found) {
 		r = nil // of another boot, which is over
 	}
 	if f.Watched != nil {
-		h.watched = f.Watched.Until
+		h.watched, h.watchedFrom = f.Watched.Until, f.Watched.Sent
 	}
 	if r == nil && f.Guard == nil {
 		h.party = h.opt.Self
@@ -136,7 +136,7 @@ func (h *Holder) beginWithout(now Instant, f Found) {
 		if h.watched != 0 { // an earlier agent began this: its time is not given anew
 			h.startBy = Earlier(h.startBy, h.watched.Add(-h.opt.Budget.StopBudget))
 		} else {
-			h.watched = h.startBy.Add(h.opt.Budget.StopBudget)
+			h.watched, h.watchedFrom = h.startBy.Add(h.opt.Budget.StopBudget), now
 			h.do(Watch{Sent: now, Until: h.watched})
 		}
 	case h.watched != 0:
@@ -377,7 +377,7 @@ func (h *Holder) jumped(ev Jumped) {
 	if guarded {
 		h.armed = h.armed.Add(-ev.Size)
 	}
-	if h.watched != 0 {
+	if h.watched != 0 && h.watchedFrom < ev.Until {
 		h.watched = h.watched.Add(-ev.Size)
 	}
 	h.note(true, "this machine was paused for %v: every deadline moved nearer by as much", ev.Size)
