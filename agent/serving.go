@@ -21,6 +21,10 @@ func (k *keeper) serving(ctx context.Context, plan pcmk.Plan, planErr error, c c
 	if r.Maintenance == lease.Yes {
 		return // what does not run is nobody's to move
 	}
+	if c.down && !c.stopping { // it crashed: systemd starts it again, and what runs may go on
+		r.CannotRun = "Pacemaker does not run on this node"
+		return
+	}
 	if why := k.planned(c, readable); why != "" {
 		r.CannotRun, r.Planned = why, true
 		return
@@ -70,8 +74,6 @@ func instances(p pcmk.Primitive, st pcmk.Status) func(func(pcmk.Resource) bool) 
 // planned says why an administrator does not want this node to run the resources, "" if nothing speaks for that.
 func (k *keeper) planned(c cluster, readable bool) string {
 	switch n, ok := c.status.Node(k.a.node); {
-	case c.down:
-		return "Pacemaker is stopped on this node"
 	case c.stopping:
 		return "Pacemaker is being stopped on this node"
 	case !readable || !ok:
