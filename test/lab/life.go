@@ -46,8 +46,10 @@ func lifeScenarios() []Scenario {
 		{Name: "failed-on-both", Config: lan, Bound: 120 * time.Second,
 			About: "it fails on the peer too: for 60 s the lease moves rarely, and more rarely each time",
 			Run:   func(ctx context.Context, r *Run) error { return playFailedResource(ctx, r, true) }},
-		{Name: "crm-move", Config: lan, Bound: giveUpAfter + plannedBound, Run: playMove,
-			About: "crm_resource --move: Pacemaker does not want the group on the holder any more, the peer runs"},
+		{Name: "crm-move", Config: lan, Bound: plannedBound, Run: playMove,
+			About: "crm_resource --move, to the peer or away: Pacemaker does not want the group on the holder any more, the peer runs"},
+		{Name: "install-and-remove", Config: lan, Bound: noTransition, Run: playInstall,
+			About: "leasedog is removed from a running pair and installed on it again, with a new arbiter: nothing stops"},
 	}
 }
 
@@ -459,7 +461,7 @@ func playStartFails(ctx context.Context, r *Run) (err error) {
 	return r.outlastGuard(ctx)
 }
 
-// playMove moves the group as administrators do: by a ban on the node where it runs.
+// playMove moves the group as administrators do: by a preference for the peer, or by a ban on the node where it runs.
 func playMove(ctx context.Context, r *Run) (err error) {
 	if err := r.Phase(ctx); err != nil {
 		return err
@@ -468,14 +470,79 @@ func playMove(ctx context.Context, r *Run) (err error) {
 		_, undo := r.Exec(ctx, r.Standby(), "crm_resource", "--resource", "g-app", "--clear")
 		err = errors.Join(err, undo, r.forgetStandBack(ctx))
 	}()
-	err = r.Fault("crm_resource --move", func() error {
-		_, err := r.Exec(ctx, r.Holder, "crm_resource", "--resource", "g-app", "--move")
+	argv := []string{"crm_resource", "--resource", "g-app", "--move"}
+	if r.Random.IntN(2) == 0 {
+		argv = append(argv, "--node", r.Standby())
+	}
+	err = r.Fault(strings.Join(argv, " "), func() error {
+		_, err := r.Exec(ctx, r.Holder, argv...)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	r.expectTakeoverWithin(ctx, giveUpAfter+plannedBound)
+	if err := r.expectPlanned(ctx); err != nil {
+		return err
+	}
 	r.expectNoReset()
-	return r.outlastGuard(ctx)
+	return nil
+}
+
+// playInstall goes from a guarded pair to a plain one and back, in the order of the README, and never asks the group to stop.
+func playInstall(ctx context.Context, r *Run) error {
+	onBoth := func(script string) error {
+		var errs []error
+		for _, node := range Nodes() {
+			_, err := r.Exec(ctx, node, "/bin/sh", "-ec", script)
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
+	}
+	apply := func() error { return r.applyConstraints(ctx) }
+	steps := []struct {
+		what string
+		do   func() error
+	}{
+		{"remove the rules", func() error {
+			_, err := r.Exec(ctx, Node1, "leasedog", "constraints", "all", "--remove", "--yes")
+			return err
+		}},
+		{"stop the agents", func() error { return onBoth("systemctl disable --now " + agentUnit) }},
+		// As on nodes, and an arbiter, that never had it.
+		{"forget everything", func() error {
+			return errors.Join(onBoth("rm -f /var/lib/leasedog/* /run/leasedog/*"), r.withArbiterStopped(ctx, "rm "+storeFile))
+		}},
+		{"wait for longer than a guard that was left armed", func() error { return r.outlastGuard(ctx) }},
+		{"apply the rules too early", func() error {
+			if err := apply(); err == nil || !strings.Contains(err.Error(), "does not hold lease") {
+				r.Fail("constraints --apply was not refused while nobody holds the lease: %v", err)
+			}
+			return nil
+		}},
+		{"start the agents", func() error { return onBoth("systemctl enable --now " + agentUnit) }},
+		{"wait for the lease", func() error {
+			return waitFor(ctx, r.Holder+" to hold the lease", 60*time.Second, func() error {
+				l, _, err := r.Status(ctx, r.Holder)
+				if err == nil && l.State != "held" {
+					err = fmt.Errorf("it is %s %q", l.State, l.WhyNot)
+				}
+				return err
+			})
+		}},
+		{"apply the rules", apply},
+	}
+	for _, step := range steps {
+		if err := r.Fault(step.what, step.do); err != nil {
+			return err
+		}
+	}
+	if err := r.WaitSettled(ctx); err != nil {
+		return err
+	}
+	if err := r.outlastGuard(ctx); err != nil {
+		return err
+	}
+	r.expectStays()
+	r.expectNoReset()
+	return nil
 }
