@@ -129,7 +129,7 @@ func (k *keeper) failing(ctx context.Context, plan pcmk.Plan, st pcmk.Status) (s
 				return fmt.Sprintf("%s failed here %s", p.ID, times(h.FailCount)), k.a.instantOf(h.FailedAt())
 			}
 			if k.startFails(p, h, st) {
-				return fmt.Sprintf("the start of %s fails here, %d times now", p.ID, h.FailCount), 0
+				return fmt.Sprintf("the start of %s fails here, %d times now", p.ID, h.FailCount), k.a.instantOf(h.FailedAt())
 			}
 		}
 		if stoppedOnPurpose(p, st) {
