@@ -252,12 +252,12 @@ func (g *gate) close(ctx context.Context) error {
 	g.mu.Lock()
 	must := g.aborted && g.flushed != g.turn
 	g.mu.Unlock()
-	if a, err := g.read(ctx); err == nil && a.State == pcmk.Absent && !must {
-		return nil
-	}
 	if down, err := g.down(); err == nil && down {
 		g.note(pcmk.Attribute{State: pcmk.Absent}, nil)
 		return nil // a Pacemaker that starts later begins without transient attributes
+	}
+	if a, err := g.read(ctx); err == nil && a.State == pcmk.Absent && !must {
+		return nil
 	}
 	g.mu.Lock()
 	g.turn++ // it was, or may have been, there: what was seen before proves nothing

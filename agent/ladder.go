@@ -134,6 +134,7 @@ func (l *ladder) forceInTime(ctx context.Context) {
 func (l *ladder) attempt(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.timeLeft(proofTime))
 	defer cancel()
+	go l.endWithPacemaker(ctx, cancel)
 	plan, err := l.k.currentPlan()
 	if err == nil {
 		err = l.k.prove(ctx, plan)
@@ -142,6 +143,19 @@ func (l *ladder) attempt(ctx context.Context) error {
 	l.last = err
 	l.mu.Unlock()
 	return err
+}
+
+// endWithPacemaker cuts an attempt off when Pacemaker's last daemon has gone: a tool that was asking it waits for its
+// deadline, and the next attempt needs none of them.
+func (l *ladder) endWithPacemaker(ctx context.Context, cut context.CancelFunc) {
+	for up := false; pause(ctx, provePace) == nil; {
+		down, err := l.k.a.pacemakerDown()
+		if err == nil && down && up {
+			cut()
+			return
+		}
+		up = up || err == nil && !down
+	}
 }
 
 // timeLeft bounds a call by the last resort or the guard's deadline, so that one hung tool does not use up the budget.

@@ -542,3 +542,29 @@ func (s slowReads) ReadAttribute(ctx context.Context, _, _ string) (pcmk.Attribu
 	s.read(ctx)
 	return pcmk.Attribute{}, ctx.Err()
 }
+
+// A tool that asks a daemon which has gone meanwhile is not waited for: without Pacemaker nothing is asked.
+func TestLadder_PacemakerGoesDuringAnAttempt(t *testing.T) {
+	proc := procDir(t, controlled)
+	synctest.Test(t, func(t *testing.T) {
+		f := idleCluster()
+		slow := slowReads{fakeCluster: f, read: func(ctx context.Context) { <-ctx.Done() }}
+		k := testKeeper(t, f, proc)
+		k.a.opt.Cluster = slow
+		k.gate = newGate("leasedog-pg", "node1", slow, k.a.pacemakerDown, pollEvery, func(lease.Epoch) {})
+		k.plan = &twoPrimitives
+		k.gate.set(0)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		began := time.Now()
+		k.ladder.start(ctx, lease.Stop{Ladder: 1, Orderly: k.a.opt.Now().Add(time.Minute), Until: lease.Never})
+		time.Sleep(300 * time.Millisecond)
+		must(t, os.RemoveAll(filepath.Join(proc, "50")))
+		if l := <-k.a.mail; l.ev != (lease.Proven{Ladder: 1}) {
+			t.Errorf("got %+v", l.ev)
+		}
+		if took := time.Since(began); took > toolTime/2 {
+			t.Errorf("proven after %v, although Pacemaker went after 0.3 s", took)
+		}
+	})
+}
