@@ -154,10 +154,11 @@ func playQueuedStart(ctx context.Context, r *Run) error {
 	return r.revive(ctx, node)
 }
 
-// thawMeanwhile thaws everything at a random moment up to most; the function that it returns waits for that.
-func (r *Run) thawMeanwhile(ctx context.Context, most time.Duration) (wait func() error) {
+// thawMeanwhile thaws everything at a random moment between least and most from now; the function that it returns waits
+// for that.
+func (r *Run) thawMeanwhile(ctx context.Context, least, most time.Duration) (wait func() error) {
 	done := make(chan error, 1)
-	after := time.Duration(r.Random.Int64N(int64(most)))
+	after := least + time.Duration(r.Random.Int64N(int64(most-least)))
 	go func() {
 		err := pause(ctx, after)
 		if err == nil {
@@ -179,7 +180,7 @@ func playFrozenBase(ctx context.Context, r *Run) error {
 	if err := r.CutOff(ctx, r.Holder+"-arbiter"); err != nil {
 		return err
 	}
-	thawed := r.thawMeanwhile(ctx, 8*time.Second)
+	thawed := r.thawMeanwhile(ctx, 0, 8*time.Second)
 	r.expectTakeover(ctx)
 	if err := errors.Join(thawed(), pause(ctx, 5*time.Second)); err != nil {
 		return err
@@ -210,7 +211,8 @@ func playFrozenAttrd(ctx context.Context, r *Run) (err error) {
 	if err := r.CutOff(ctx, node+"-arbiter"); err != nil {
 		return err
 	}
-	thawed := r.thawMeanwhile(ctx, 8*time.Second)
+	// Before the loss the node would be right to run the group for as long as its lease lasts.
+	thawed := r.thawMeanwhile(ctx, budgetOf(r.Config.Profile).loss, 8*time.Second)
 	r.expectBack(ctx)
 	if err := errors.Join(thawed(), pause(ctx, 5*time.Second)); err != nil {
 		return err
