@@ -91,7 +91,11 @@ func (a *Agent) adoptDefinitions() {
 			continue
 		}
 		k.log().Info("the old definition was left: the configuration's begins")
-		k.conf, k.after, k.outdated, k.begun = *k.after, nil, false, false
+		// Not the name: it stays, and everybody reads it.
+		to, from := &k.conf, k.after
+		to.Resources, to.Acquire, to.Prefer = from.Resources, from.Acquire, from.Prefer
+		to.GiveUpAfter, to.LeaveTimeout = from.GiveUpAfter, from.LeaveTimeout
+		k.after, k.outdated, k.begun = nil, false, false
 		k.mu.Lock()
 		k.plan, k.planErr = nil, errNoPlan
 		k.mu.Unlock()
