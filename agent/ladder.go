@@ -24,6 +24,7 @@ type ladder struct {
 	stop lease.Stop
 	last error // what the last attempt missed
 	end  context.CancelFunc
+	cut  context.CancelFunc // ends the attempt that is under way
 }
 
 // Shares of the stop budget after which the next step begins, in percent.
@@ -93,20 +94,17 @@ func (l *ladder) rungs() (force, kill lease.Instant) {
 }
 
 func (l *ladder) run(ctx context.Context, number int) {
-	killed := false
-	var forcing sync.WaitGroup
-	defer forcing.Wait()
+	var rungs sync.WaitGroup
+	defer rungs.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	forcing.Go(func() { l.forceInTime(ctx) })
+	rungs.Go(func() { l.forceInTime(ctx) })
+	rungs.Go(func() { l.severInTime(ctx) })
 	for ctx.Err() == nil {
 		err := l.attempt(ctx)
 		if err == nil {
 			l.k.post(lease.Proven{Ladder: number})
 			return
-		}
-		if _, kill := l.rungs(); l.k.a.opt.Now() >= kill && !killed {
-			killed = l.lastResort(ctx)
 		}
 		if pause(ctx, provePace) != nil {
 			return
@@ -130,10 +128,28 @@ func (l *ladder) forceInTime(ctx context.Context) {
 	l.force(ctx)
 }
 
+// severInTime does the last resort when that is due, and tries again while it cannot be done. After it a proof needs
+// less: an attempt that still waits for a tool is cut off.
+func (l *ladder) severInTime(ctx context.Context) {
+	for pause(ctx, provePace) == nil {
+		if _, kill := l.rungs(); l.k.a.opt.Now() >= kill && l.lastResort(ctx) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if l.cut != nil {
+				l.cut()
+			}
+			return
+		}
+	}
+}
+
 // attempt tries to prove, within what is left.
 func (l *ladder) attempt(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.timeLeft(proofTime))
 	defer cancel()
+	l.mu.Lock()
+	l.cut = cancel
+	l.mu.Unlock()
 	go l.endWithPacemaker(ctx, cancel)
 	plan, err := l.k.currentPlan()
 	if err == nil {
@@ -158,14 +174,11 @@ func (l *ladder) endWithPacemaker(ctx context.Context, cut context.CancelFunc) {
 	}
 }
 
-// timeLeft bounds a call by the last resort or the guard's deadline, so that one hung tool does not use up the budget.
+// timeLeft bounds a call by the guard's deadline.
 func (l *ladder) timeLeft(most time.Duration) time.Duration {
 	now := l.k.a.opt.Now()
-	_, kill := l.rungs()
-	for _, at := range []lease.Instant{kill, l.plan().Until} {
-		if at > now && at != lease.Never {
-			most = min(most, at.Sub(now))
-		}
+	if at := l.plan().Until; at > now && at != lease.Never {
+		most = min(most, at.Sub(now))
 	}
 	return max(most, provePace)
 }
@@ -222,6 +235,9 @@ func (l *ladder) lastResort(ctx context.Context) (done bool) {
 	if err != nil {
 		k.log().WithError(err).Debug("no last resort yet: the attribute is not proven absent")
 		return false
+	}
+	if ctx.Err() != nil {
+		return false // proven meanwhile
 	}
 	killed, err := pcmk.KillDaemons(k.a.opt.Proc, pcmk.Controld, pcmk.Execd)
 	k.log().WithField("killed", len(killed)).WithError(err).

@@ -20,6 +20,10 @@ func missing(format string, args ...any) error { return fmt.Errorf(format, args.
 // resource agent is at work; every monitor says stopped; and the attribute still reads as absent. Whatever cannot be
 // read is missing.
 func (k *keeper) prove(ctx context.Context, plan pcmk.Plan) error {
+	// First what costs nothing: while an agent is at work here the rest is in vain, and keeps the machine busy.
+	if err := k.noAgentAtWork(plan); err != nil {
+		return err
+	}
 	turn, err := k.gate.confirmClosed(ctx)
 	if err != nil {
 		return missing("the attribute is not proven absent: %v", err)
@@ -78,7 +82,12 @@ func (k *keeper) provenQuiet(ctx context.Context, plan pcmk.Plan, queuesGone boo
 			return missing("%s of %s is pending here", ops[0].Task, ops[0].Resource)
 		}
 	}
-	procs, err := pcmk.AgentProcesses(k.a.opt.Proc, prims)
+	return k.noAgentAtWork(plan)
+}
+
+// noAgentAtWork looks in /proc for a resource agent that does more than look.
+func (k *keeper) noAgentAtWork(plan pcmk.Plan) error {
+	procs, err := pcmk.AgentProcesses(k.a.opt.Proc, plan.Primitives())
 	if err != nil {
 		return missing("resource agents cannot be looked at: %v", err)
 	}
