@@ -97,6 +97,9 @@ func (h *Holder) becomePaused(now, sent Instant) {
 // lets the arbiter hear that this node lives: an administrator elsewhere may ask for the pause to end.
 func (h *Holder) keepPaused(now Instant) {
 	h.nextSend = now.Add(h.budget.RenewEvery)
+	if h.watched != 0 {
+		h.do(Unwatch{}) // again: nothing resets in a pause
+	}
 	switch {
 	case h.step == stepRun:
 		h.writeRun(RunPaused)

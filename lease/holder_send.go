@@ -99,7 +99,7 @@ func (h *Holder) renew(now Instant) {
 
 func (h *Holder) sendRenew(now Instant) {
 	h.nextSend = now.Add(h.budget.RenewEvery)
-	if h.watched != 0 && h.armed != 0 && h.phase != Winning {
+	if h.watched != 0 && h.armed != 0 {
 		h.do(Unwatch{}) // again: the lease's own deadline stands
 	}
 	if h.adopting {
@@ -275,7 +275,7 @@ func (h *Holder) renewAnswered(now Instant, p pending, a Answer) {
 		if h.armed != 0 && (h.phase != Resuming || h.rearmed) {
 			h.arm(false)
 		}
-		if h.phase == Winning && h.watched != 0 { // nobody else is granted before: what was found active may run so long
+		if h.phase == Winning && h.watched != 0 && h.armed == 0 { // nobody else is granted before: what was found active may run so long
 			h.watched, h.watchedFrom = Later(h.watched, h.sent.Add(h.budget.HardDeadline())), h.sent
 			h.do(Watch{Sent: h.sent, Until: h.watched})
 		}

@@ -149,20 +149,20 @@ func (h *Holder) beginWithout(now Instant, f Found) {
 	h.becomeAcquiring(now, "a guarded resource is active: ask before touching it")
 }
 
-// watchAnswered: until it is known that the guard is not armed, it counts as armed.
+// watchAnswered: until it is known that the guard is not armed, it counts as armed. An answer may come after that of an
+// Unwatch that was asked for later by the clock of this agent, and an error may be an answer that was lost.
 func (h *Holder) watchAnswered(ev Watched) {
-	switch {
-	case h.watched == 0:
-	case ev.Err == "":
+	if ev.Err == "" {
 		h.watched = ev.Until
-	default:
-		h.watched = 0
-		h.note(true, "resources are active here without a lease, and nothing resets this node if they do not stop: the guard "+
-			"does not arm: %s", ev.Err)
-		if h.phase == Losing {
-			h.do(Stop{Ladder: h.ladder, From: h.since, Until: h.resetAt()})
-		}
+		return
 	}
+	if h.phase == Winning {
+		h.note(true, "the guard does not take a later deadline for what was found active: %s", ev.Err)
+		return
+	}
+	h.note(true, "resources are active here without a lease, and nothing resets this node if they do not stop: the guard "+
+		"does not arm: %s", ev.Err)
+	h.do(Unwatch{})
 }
 
 func (h *Holder) unwatched(now Instant, ev Unwatched) {
@@ -170,9 +170,13 @@ func (h *Holder) unwatched(now Instant, ev Unwatched) {
 		h.note(true, "the guard does not disarm: %s", ev.Err)
 		return
 	}
+	counted := h.watched != 0
 	h.watched = 0
-	if h.phase == Stopped {
+	switch {
+	case h.phase == Stopped:
 		h.nextSend = now
+	case h.phase == Losing && counted: // no reset will come
+		h.do(Stop{Ladder: h.ladder, From: h.since, Until: h.resetAt()})
 	}
 }
 

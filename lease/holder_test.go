@@ -3,6 +3,7 @@ package lease
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -675,6 +676,61 @@ func TestHolder_WatchesWhatItFindsActive(t *testing.T) {
 	r.answer(ans(Denied, 7))
 	if r.stop.Until != Never || r.h.View().ResetAt != Never {
 		t.Fatal("a reset is announced that will not come")
+	}
+}
+
+// A guard that is armed for what was found active is disarmed once the lease's own deadline stands, whatever answer is
+// late or lost: a healthy holder would be reset.
+func TestHolder_WatchIsForgottenInNoOrder(t *testing.T) {
+	granted := func(change func(r *rig)) *rig {
+		r := newRig(t)
+		r.known.Stamp, r.known.Epochs = Stamp{StoreID: "s1", Generation: 1}, map[string]Epoch{"pg": 3}
+		r.start(Found{Active: Yes})
+		r.pass(10 * ms)
+		r.answer(ans(Granted, 7))
+		change(r)
+		r.pass(10 * ms)
+		r.answer(ans(OK, 7))
+		return r
+	}
+	beat := func(r *rig) {
+		r.pass(lan.RenewEvery)
+		r.step(Tick{})
+		r.answer(ans(OK, 7))
+	}
+
+	// A renewal between Unwatch and its answer.
+	r := granted(func(r *rig) { r.mute["OpenGate"], r.mute["Unwatch"] = true, true })
+	r.log = nil
+	beat(r)
+	if slices.Contains(r.log, "Watch") {
+		t.Errorf("watched anew while the lease's own deadline stands: %v", r.log)
+	}
+
+	// The guard is slow: the answer to Watch is read after that to Unwatch.
+	r = granted(func(r *rig) { r.mute["OpenGate"] = true })
+	r.watched = r.now.Add(time.Second)
+	r.step(Watched{Until: r.watched})
+	beat(r)
+	if r.watched != 0 {
+		t.Error("armed, and nobody disarms it")
+	}
+
+	// The answer to Watch is lost: the guard may be armed all the same.
+	r = granted(func(r *rig) { r.fail["Watch"] = true })
+	if r.wantPhase(Held); r.watched != 0 {
+		t.Error("armed, and nobody disarms it")
+	}
+
+	// The lease is paused before the guard was disarmed.
+	r = granted(func(r *rig) { r.fail["Unwatch"] = true })
+	r.step(PauseAsked{})
+	r.answer(pausedFor(0))
+	r.fail["Unwatch"] = false
+	r.pass(RetryAfterFailure)
+	r.step(Tick{})
+	if r.wantPhase(Paused); r.watched != 0 {
+		t.Error("armed in a pause")
 	}
 }
 
