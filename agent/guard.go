@@ -56,7 +56,7 @@ func (k *keeper) arm(act lease.Arm) {
 		if err == nil && act.Shorten && r.Until > act.Until {
 			r, err = k.a.opt.Guard.Shorten(ctx, req)
 		}
-		ev := lease.Armed{Epoch: act.Epoch, Until: r.Until, Watchdog: r.Status.Watchdog, Err: text(err)}
+		ev := lease.Armed{Epoch: act.Epoch, Sent: act.Sent, Until: r.Until, Watchdog: r.Status.Watchdog, Err: text(err)}
 		if err == nil {
 			k.a.noteJumps(r.Status.Jumps)
 			if r.Status.Chances > act.Budget.Chances {

@@ -142,9 +142,10 @@ type (
 		Epoch Epoch
 		Err   string
 	}
-	// Armed answers Arm. Watchdog is the timeout that the guard reads back from its device (W).
+	// Armed answers Arm, and repeats its Sent. Watchdog is the timeout that the guard reads back from its device (W).
 	Armed struct {
 		Epoch    Epoch
+		Sent     Instant
 		Until    Instant
 		Watchdog time.Duration
 		Err      string

@@ -165,7 +165,7 @@ func (h *Holder) guardArmed(now Instant, ev Armed) {
 	case h.phase == Resuming && h.step == stepArm:
 		h.step, h.rearmed = stepRun, true
 		h.writeRun(RunHeld)
-	case h.phase == Paused && h.step == stepArm:
+	case h.phase == Paused && h.step == stepArm && ev.Sent == h.pauseSent: // not the answer to a renewal's extension
 		h.step = stepNone
 	}
 }

@@ -75,6 +75,8 @@ func (h *Holder) pauseAnswered(now Instant, p pending, a Answer) {
 		h.pauseFailed(now, "the arbiter says: "+a.Reason)
 	case h.pauseFor > 0 && a.Hold < need:
 		h.pauseFailed(now, fmt.Sprintf("the arbiter holds a pause of %v for %v only, this node needs %v", h.pauseFor, a.Hold, need))
+	case h.pauseFor > 0 && h.sent > p.sent: // the guard would not take a deadline that counts from before the one it has
+		h.pauseFailed(now, "a renewal that was sent later was answered first: try again")
 	default:
 		h.pausing = false
 		h.becomePaused(now, p.sent)

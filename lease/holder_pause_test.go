@@ -114,6 +114,50 @@ func TestHolder_TimedPause(t *testing.T) {
 	r.wantPhase(Losing)
 }
 
+// The guard takes no deadline that counts from before the one it has (deadman/late_extension). A pause whose answer comes after
+// that of a later renewal would leave it armed for that renewal: reset in the middle of the pause.
+func TestHolder_TimedPauseAnsweredAfterARenewal(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.pass(lan.RenewEvery - 100*ms)
+	r.step(PauseAsked{For: time.Hour})
+	pause := r.last()
+	r.pass(100 * ms)
+	r.step(Tick{})
+	r.answer(ans(OK, 7))
+	if r.guard.Sent <= pause.Sent {
+		t.Fatal("no later renewal")
+	}
+	r.step(Answered{Seq: pause.Seq, Answer: pausedFor(time.Hour)})
+	r.wantPhase(Held)
+	if v := r.h.View(); !v.Pausing || !strings.Contains(v.PauseProblem, "try again") {
+		t.Fatalf("%+v", v)
+	}
+}
+
+// The answer to a renewal's extension, read late, does not say that the guard is armed for the pause.
+func TestHolder_TimedPauseIsArmedForItself(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.mute["Arm"] = true
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	r.answer(ans(OK, 7))
+	extension := Armed{Epoch: 7, Sent: r.last().Sent, Until: r.last().Sent.Add(lan.HardDeadline()), Watchdog: time.Second}
+	r.pass(10 * ms)
+	r.step(PauseAsked{For: time.Hour})
+	sent := r.last().Sent
+	r.answer(pausedFor(time.Hour))
+	r.wantPhase(Paused)
+	r.step(extension)
+	r.mute["Arm"] = false // the first one for the pause was lost
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	if r.guard.Until != sent.Add(time.Hour+lan.StopBudget) {
+		t.Fatalf("the guard resets at %v, in a pause from %v", r.guard.Until, sent)
+	}
+}
+
 // A hold that is too short for the pause is no pause.
 func TestHolder_PauseHoldTooShort(t *testing.T) {
 	r := newRig(t)

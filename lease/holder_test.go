@@ -77,7 +77,7 @@ func (r *rig) carryOut(a Action) {
 		if errText == "" && !r.mute[name] {
 			r.guard = &GuardState{Epoch: a.Epoch, Sent: a.Sent, Until: a.Until}
 		}
-		back = Armed{Epoch: a.Epoch, Until: a.Until, Watchdog: 1 * time.Second, Err: errText}
+		back = Armed{Epoch: a.Epoch, Sent: a.Sent, Until: a.Until, Watchdog: 1 * time.Second, Err: errText}
 	case Watch:
 		if errText == "" && !r.mute[name] {
 			r.watched = a.Until

@@ -632,7 +632,7 @@ func (k *worldKeeper) act(act Action) {
 			ev = DeadmanShorten{k.name, act.Epoch, k.a.self.Instance, act.Sent, act.Until}
 		}
 		k.callGuard("arm", ev, func(until Instant, err string) {
-			k.step(Armed{Epoch: act.Epoch, Until: until, Watchdog: n.w.budget.Watchdog, Err: err})
+			k.step(Armed{Epoch: act.Epoch, Sent: act.Sent, Until: until, Watchdog: n.w.budget.Watchdog, Err: err})
 		})
 	case Disarm:
 		n.w.checkDisarm(k, act.Epoch)
