@@ -193,7 +193,8 @@ func (a *Agent) surveyKeeper(ctx context.Context, k *keeper, phase lease.Phase, 
 	a.inLoop(func() { k.holder.SetLeaveTimeout(k.leaveTimeout()) })
 	if phase == "" {
 		if blocker == "" && (planErr == nil || refused(planErr)) {
-			k.post(lease.Found{Active: k.active(ctx, plan), Watched: k.watched})
+			k.post(lease.Found{Active: k.active(ctx, plan), Watched: k.watched,
+				Unguarded: c.cibErr == nil && !c.cib.DependsOn(k.gate.name)})
 			k.post(reading)
 		}
 		return true

@@ -97,6 +97,8 @@ type (
 		Active Tri
 		// Watched is what the guard shows as armed for resources that an earlier agent found active without a lease.
 		Watched *GuardState
+		// Unguarded: no rule of Pacemaker depends on the lease (read now).
+		Unguarded bool
 	}
 	// Tick only lets time be looked at.
 	Tick struct{}
@@ -337,7 +339,7 @@ type Holder struct {
 	lastError     string
 	lastFailure   string
 	failBackOff   time.Duration
-	newcomer      bool // this lease was never granted as far as this node knows: it touches nothing that it finds active
+	newcomer      bool // this lease was never granted as far as this node knows, and nothing depends on it: what it finds active is not touched
 }
 
 // Action is one of the action types of this package.

@@ -16,7 +16,7 @@ func (h *Holder) becomeStandby(now Instant, cause string) {
 	}
 	h.epoch, h.hold, h.sent, h.armed, h.step = 0, 0, 0, 0, stepNone
 	h.out, h.adopting, h.pausing, h.rearmed, h.startBy, h.cannotSince = nil, false, false, false, 0, 0
-	h.owed = false
+	h.owed, h.newcomer = false, false // from here on it starts what runs, and so has to stop it
 	if h.opt.Mode != AcquireAuto && h.phase == Stopped {
 		h.asked = false
 	}

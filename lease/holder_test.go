@@ -937,7 +937,7 @@ func TestHolder_Prefer(t *testing.T) {
 // A node that never saw its arbiter touches nothing that it finds active: it only asks, for as long as it takes.
 func TestHolder_NewcomerTouchesNothing(t *testing.T) {
 	r := newRig(t)
-	r.start(Found{Active: Yes})
+	r.start(Found{Active: Yes, Unguarded: true})
 	r.pass(lan.RenewEvery)
 	r.step(Reading{FreshUntil: Never, WhyNot: []string{"no watchdog"}})
 	if len(r.sends) > 0 || r.watched != 0 {
@@ -972,7 +972,7 @@ func TestHolder_NewcomerSparesWhatRan(t *testing.T) {
 			r := newRig(t)
 			r.known.Stamp = Stamp{StoreID: "s1", Generation: 1}
 			r.known.Epochs = map[string]Epoch{"pg": known}
-			r.start(Found{Active: Yes})
+			r.start(Found{Active: Yes, Unguarded: true})
 			r.step(Reading{FreshUntil: Never, Fit: true})
 			r.pass(lan.RenewEvery)
 			r.step(Tick{})
@@ -985,6 +985,37 @@ func TestHolder_NewcomerSparesWhatRan(t *testing.T) {
 				t.Errorf("%s: gate %d, /run %s, guard %v", name, r.gate, r.run, r.guard)
 			}
 		}
+	}
+}
+
+// A node whose memory was lost is no newcomer while a rule depends on the lease: what it finds active may run on the peer too.
+// Nor is one that has been in standby: what runs later was started by its own attribute.
+func TestHolder_NoNewcomerWithRulesOrAfterStandby(t *testing.T) {
+	r := newRig(t)
+	r.start(Found{Active: Yes})
+	r.answer(ans(Denied, 7))
+	if r.wantPhase(Losing); r.watched == 0 {
+		t.Error("nothing resets it")
+	}
+
+	r = newRig(t)
+	r.start(Found{Active: Yes, Unguarded: true})
+	r.step(Reading{FreshUntil: Never, Fit: true})
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	r.answer(ans(Granted, 8))
+	r.step(LeaveAsked{Cause: "not yet", Retire: true}) // it gives the grant back
+	r.answer(ans(OK, 8))
+	r.wantPhase(Standby)
+	r.step(AcquireAsked{})
+	r.ready() // and somebody has stopped the resource, and applied the rule
+	r.answer(ans(Granted, 9))
+	r.mute["OpenGate"] = true
+	r.answer(ans(OK, 9))
+	r.pass(lan.LossAfter)
+	r.step(Tick{})
+	if r.wantPhase(Losing); r.stop == nil {
+		t.Error("the attribute was set, and the lease is given back without a proof")
 	}
 }
 
