@@ -342,11 +342,15 @@ func (a *Agent) finished() (bool, error) {
 	}
 	closed := true
 	for _, k := range a.keepers {
-		p := k.holder.View().Phase
-		if k.begun && p != lease.Standby && p != lease.Paused {
+		if !k.begun {
+			continue
+		}
+		v := k.holder.View()
+		if !v.MayEnd {
 			return false, nil
 		}
-		closed = closed && (p == lease.Paused || k.gate.isClosed())
+		paused := v.Phase == lease.Paused || v.Phase == lease.Resuming
+		closed = closed && (paused || k.gate.isClosed())
 	}
 	// An attribute that stays behind would be an open gate without a lease.
 	if a.left == 0 {
@@ -354,6 +358,12 @@ func (a *Agent) finished() (bool, error) {
 	}
 	if !closed && a.opt.Now().Sub(a.left) < closeTime {
 		return false, nil
+	}
+	for _, k := range a.keepers {
+		if at := k.holder.View().ResetAt; k.begun && at != lease.Never {
+			k.log().Errorf("the pause has an end: unless leasedog is started before, the guard resets this node in %v",
+				at.Sub(a.opt.Now()).Round(time.Second))
+		}
 	}
 	a.log.WithField("closed", closed).Info("every lease was left: the agent ends")
 	return true, nil

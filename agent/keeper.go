@@ -100,6 +100,9 @@ func (k *keeper) step(ev lease.Event) {
 		k.carryOut(act)
 	}
 	k.gate.set(k.holder.Gate())
+	if _, found := ev.(lease.Found); found && k.a.leaving {
+		k.step(lease.LeaveAsked{Cause: "the agent is stopped", Retire: true}) // the others were asked before this one began
+	}
 	k.leaveOutdated()
 }
 

@@ -72,3 +72,18 @@ func TestDefinitions(t *testing.T) {
 		t.Fatal("the new definition begins before the old one was left")
 	}
 }
+
+// A lease of which the agent sees the cluster only after it was told to stop is not competed for: the stop would never end.
+func TestFoundWhileTheAgentIsStopped(t *testing.T) {
+	a := testKeeper(t, idleCluster(), procDir(t)).a
+	a.self = lease.Party{Node: "node1", BootID: "b", Instance: lease.Instance{Start: 1, Nonce: 1}}
+	a.known, a.life, a.leaving = &lease.Known{}, t.Context(), true
+	a.opt.Arbiter = silentArbiter{}
+	k := newKeeper(a, config.Lease{Name: "pg", Resources: []string{"g"}, Acquire: config.AcquireAuto})
+	a.keepers = []*keeper{k}
+	k.step(lease.Found{Active: lease.No})
+	k.step(lease.Reading{Proven: lease.Yes, FreshUntil: lease.Never})
+	if v := k.holder.View(); v.Phase != lease.Standby || !v.Retired || !v.MayEnd {
+		t.Fatalf("%s, retired %v", v.Phase, v.Retired)
+	}
+}

@@ -416,6 +416,8 @@ type View struct {
 	PauseProblem string
 	// Maintenance: Pacemaker is in maintenance as far as is known, and, in Paused, the pause ends with it.
 	Maintenance bool
+	// MayEnd: an agent that is being stopped need not wait for this lease.
+	MayEnd bool
 }
 
 // View returns a snapshot.
@@ -425,8 +427,22 @@ func (h *Holder) View() View {
 		StandBack: h.standBack, Waiters: h.waiters, LastAnswer: h.lastAnswer, LastDenial: h.lastDenial,
 		LastError: h.lastError, LastFailure: h.lastFailure, NotBefore: h.notBefore, WhyNot: h.reading.WhyNot,
 		Pausing: h.pausing, PauseFor: h.pauseFor, PausedSince: h.pauseSent, PauseProblem: h.pauseProblem, Maintenance: h.byMaintenance}
-	v.ResetAt = h.resetAt()
+	v.ResetAt, v.MayEnd = h.resetAt(), h.mayEnd()
 	return v
+}
+
+// mayEnd: nothing is held; or it is paused, also while a resume has no answer yet; or what was held is proven stopped, the
+// guard is disarmed, the hold is over, and only the arbiter is not told, which a successor goes on with.
+func (h *Holder) mayEnd() bool {
+	switch h.phase {
+	case Standby, Paused:
+		return true
+	case Resuming:
+		return !h.rearmed
+	case Stopped:
+		return h.step == stepRelease && h.now >= h.sent.Add(h.hold)
+	}
+	return false
 }
 
 // resetAt is when the guard resets unless something changes; Never if nothing is armed.

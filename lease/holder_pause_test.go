@@ -397,3 +397,54 @@ func TestHolder_SuccessorReleasesInItsOwnNameToo(t *testing.T) {
 	r.answer(ans(OK, 7))
 	r.wantPhase(Standby)
 }
+
+// An agent that is stopped ends, whatever the arbiter does: a lease that was paused when it was asked to leave is left when
+// the pause has ended, and nothing that only the arbiter could answer is waited for without an end.
+func TestHolder_StopOfTheAgentEnds(t *testing.T) {
+	stop := LeaveAsked{Cause: "the agent is stopped", Retire: true}
+	mayEnd := func(r *rig, want bool) {
+		t.Helper()
+		if v := r.h.View(); v.MayEnd != want {
+			t.Errorf("%s (%s): may end %v", v.Phase, v.Cause, v.MayEnd)
+		}
+	}
+
+	// Resuming, and the arbiter does not answer.
+	r := pausedRig(t)
+	mayEnd(r, true)
+	r.step(ResumeAsked{})
+	r.step(stop)
+	r.wantPhase(Resuming)
+	mayEnd(r, true)
+	// It does: the guard is armed, and the lease held, and so it is left.
+	r.answer(ans(OK, 7))
+	mayEnd(r, false)
+	r.answer(ans(OK, 7))
+	r.wantPhase(Leaving)
+	mayEnd(r, false)
+
+	// Stopped, and the arbiter, which may say paused, does not answer.
+	r = newRig(t)
+	r.win()
+	r.step(PauseAsked{})
+	r.step(stop)
+	r.pass(lan.LossAfter)
+	r.step(Tick{})
+	r.step(Proven{Ladder: r.stop.Ladder})
+	r.wantPhase(Stopped)
+	mayEnd(r, false)
+	r.pass(lan.Hold())
+	r.step(Tick{})
+	r.wantPhase(Stopped)
+	mayEnd(r, true)
+
+	// Never while the guard may be armed.
+	r = newRig(t)
+	r.win()
+	r.mute["Disarm"] = true
+	r.step(stop)
+	r.step(Proven{Ladder: r.stop.Ladder})
+	r.pass(time.Hour)
+	r.step(Tick{})
+	mayEnd(r, false)
+}

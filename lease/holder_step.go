@@ -222,7 +222,10 @@ func (h *Holder) expiredCause(now Instant) string {
 
 // advance sends what is due.
 func (h *Holder) advance(now Instant) {
-	if h.phase == Held {
+	switch {
+	case h.phase == Held && h.retired: // asked for while it was paused
+		h.becomeLeaving(now, "asked to leave before the pause ended")
+	case h.phase == Held:
 		h.mayGiveUp(now)
 	}
 	h.followMaintenance(now)
@@ -360,7 +363,7 @@ func (h *Holder) leaveAsked(now Instant, ev LeaveAsked) {
 		}
 		h.becomeLeaving(now, ev.Cause)
 	case Paused, Resuming:
-		h.note(true, "the lease is paused: resume it before it can be left (%s)", ev.Cause)
+		h.note(true, "the lease is paused: it is left when the pause has ended, not before (%s)", ev.Cause)
 	}
 }
 
