@@ -332,6 +332,8 @@ type Holder struct {
 	// byMaintenance: the pause (asked for, or entered) began with Pacemaker's maintenance.
 	byMaintenance bool
 	nextPause     Instant // earliest next pause for maintenance
+	nextResume    Instant // earliest next resume by itself, after one that could not be finished
+	pauseSeq      uint64  // of the newest pause that left
 	pauseProblem  string  // why the newest pause or resume that was asked for did not happen
 	resumeSeq     uint64  // of the newest resume that left
 	lastAnswer    Instant

@@ -29,6 +29,7 @@ func (h *Holder) pauseAsked(now Instant, ev PauseAsked) {
 func (h *Holder) sendPause(now Instant, length time.Duration, byMaintenance bool) {
 	h.pausing, h.owed, h.pauseFor, h.byMaintenance = true, true, length, byMaintenance
 	h.send(now, kindPause, h.budget.RequestTimeout, func(seq uint64) any {
+		h.pauseSeq = seq
 		return Pause{Party: h.party, Epoch: h.epoch, Seq: seq, Seen: h.known.Stamp, For: length, Terms: h.budget.Terms}
 	})
 }
@@ -40,7 +41,7 @@ func (h *Holder) followMaintenance(now Instant) {
 	case h.phase == Held && m == Yes && !h.adopting && !h.pausing && now >= h.nextPause:
 		h.nextPause = now.Add(RetryAfterFailure)
 		h.sendPause(now, 0, true)
-	case h.phase == Paused && m == No && h.byMaintenance && h.step == stepNone && !h.adopting:
+	case h.phase == Paused && m == No && h.byMaintenance && h.step == stepNone && !h.adopting && now >= h.nextResume:
 		h.becomeResuming(now, "maintenance is over")
 	}
 }
@@ -160,16 +161,16 @@ func (h *Holder) becomeResuming(now Instant, cause string) {
 func (h *Holder) becomePausedAgain(now Instant, why string) {
 	h.pauseProblem = why
 	h.step, h.rearmed, h.out = stepNone, false, nil
-	h.nextSend = now.Add(RetryAfterFailure)
+	h.nextSend, h.nextResume = now.Add(RetryAfterFailure), now.Add(h.budget.RenewEvery)
 	h.enter(now, Paused, "cannot resume")
 }
 
-func (h *Holder) resumeAnswered(now Instant, a Answer) {
+func (h *Holder) resumeAnswered(now Instant, p pending, a Answer) {
 	if a.Verdict == Lost {
 		h.becomeLosing(now, "the arbiter says lost: "+a.Reason)
 		return
 	}
-	if a.Verdict != OK || a.Epoch != h.epoch {
+	if a.Verdict != OK || a.Epoch != h.epoch || p.seq < h.pauseSeq { // a later pause stands behind it
 		return
 	}
 	h.pausing, h.owed = false, false

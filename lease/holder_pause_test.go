@@ -448,3 +448,93 @@ func TestHolder_StopOfTheAgentEnds(t *testing.T) {
 	r.step(Tick{})
 	mayEnd(r, false)
 }
+
+// A resume by itself that cannot be finished is tried again at the pace of renewals, not at that of the network.
+func TestHolder_ResumesAtAPace(t *testing.T) {
+	for name, begin := range map[string]func(r *rig){
+		"the pause ends soon": func(r *rig) {
+			r.step(PauseAsked{For: time.Hour})
+			r.answer(pausedFor(time.Hour))
+			r.now = r.now.Add(time.Hour - lan.LossAfter)
+			r.step(Tick{})
+		},
+		"maintenance is over": func(r *rig) {
+			maintenance(r, Yes)
+			r.answer(pausedFor(0))
+			maintenance(r, No)
+		},
+	} {
+		r := newRig(t)
+		r.win()
+		r.fail["StartGuard"] = true
+		begin(r)
+		tries := 0
+		for until := r.now.Add(2 * lan.RenewEvery); r.now < until; r.pass(10 * ms) {
+			r.step(Tick{})
+			if r.h.View().Phase == Resuming {
+				tries++
+				r.answer(pausedFor(0))
+			}
+			if next := r.h.Next(); next <= r.now {
+				t.Fatalf("%s: next %v at %v", name, next, r.now)
+			}
+		}
+		if tries != 2 {
+			t.Errorf("%s: %d tries in two renewals' time", name, tries)
+		}
+	}
+}
+
+// The answer to a resume that was sent before a pause says nothing about that pause.
+func TestHolder_LateResumeAnswer(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.step(PauseAsked{})
+	r.answer(ans(Unavailable, 7))
+	var resumes []Send
+	for range 2 { // the deadline of the first is when the second leaves
+		r.pass(lan.RenewEvery)
+		r.step(Tick{})
+		resumes = append(resumes, r.last())
+		r.step(Answered{Seq: r.sends[len(r.sends)-2].Seq, Answer: ans(OK, 7)})
+	}
+	r.step(Answered{Seq: resumes[0].Seq, Answer: ans(OK, 7)})
+	if r.h.View().Pausing {
+		t.Fatal("the resume was answered")
+	}
+	r.pass(10 * ms)
+	r.step(PauseAsked{})
+	r.step(Answered{Seq: resumes[1].Seq, Answer: ans(OK, 7)})
+	if !r.h.View().Pausing {
+		t.Fatal("the newer pause counts as ended")
+	}
+}
+
+// A pause of unknown outcome is ended while the lease is being left, too: who dies then would leave it paused for ever.
+func TestHolder_LeavingEndsAPause(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.step(PauseAsked{})
+	r.answer(ans(Unavailable, 7))
+	r.step(LeaveAsked{Cause: "standby"})
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	if _, ok := r.last().Body.(Resume); !ok {
+		t.Fatalf("%T", r.last().Body)
+	}
+	r.answer(ans(OK, 7))
+	r.wantPhase(Leaving)
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	if _, ok := r.last().Body.(Renew); !ok {
+		t.Fatalf("%T", r.last().Body)
+	}
+	paused := ans(OK, 7)
+	paused.Paused = true
+	r.answer(paused)
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	if _, ok := r.last().Body.(Resume); !ok {
+		t.Fatalf("the record is paused: %T", r.last().Body)
+	}
+}

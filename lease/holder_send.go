@@ -111,7 +111,7 @@ func (h *Holder) sendRenew(now Instant) {
 		h.writeRun(RunHeld) // again: the last one failed, or is still under way
 	}
 	tell := h.phase == Resuming && h.step == stepTell
-	undo := h.phase == Held && h.pausing && !h.waitsFor(kindPause)
+	undo := (h.phase == Held || h.phase == Leaving) && h.pausing && !h.waitsFor(kindPause)
 	if tell || undo {
 		h.send(now, kindResume, h.budget.RequestTimeout, func(seq uint64) any {
 			h.resumeSeq = seq
@@ -192,7 +192,7 @@ func (h *Holder) answered(now Instant, ev Answered) {
 	case kindPause:
 		h.pauseAnswered(now, p, a)
 	case kindResume:
-		h.resumeAnswered(now, a)
+		h.resumeAnswered(now, p, a)
 	case kindReport:
 		if h.phase == Standby && a.Verdict == Recovery { // with what this node has just learned it counts
 			h.nextSend = now.Add(h.opt.Budget.RenewEvery)
@@ -280,7 +280,7 @@ func (h *Holder) renewAnswered(now Instant, p pending, a Answer) {
 			h.do(Watch{Sent: h.sent, Until: h.watched})
 		}
 	}
-	if h.phase == Held && a.Paused && !h.waitsFor(kindPause) {
+	if (h.phase == Held || h.phase == Leaving) && a.Paused && !h.waitsFor(kindPause) {
 		h.pausing, h.owed = true, true // an earlier pause whose answer was lost: it is ended before anything else
 	}
 	switch {

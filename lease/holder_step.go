@@ -230,7 +230,7 @@ func (h *Holder) advance(now Instant) {
 	}
 	h.followMaintenance(now)
 	if h.phase == Paused && h.pauseFor > 0 && h.step == stepNone && !h.adopting &&
-		now >= h.pauseSent.Add(h.pauseFor-h.budget.LossAfter) {
+		now >= Later(h.pauseSent.Add(h.pauseFor-h.budget.LossAfter), h.nextResume) {
 		h.becomeResuming(now, "the pause ends soon")
 	}
 	if h.phase == Standby && h.mayCompete(now) {
@@ -282,7 +282,7 @@ func (h *Holder) Next() Instant {
 	case Paused:
 		next = Earlier(next, h.nextSend)
 		if h.pauseFor > 0 && !h.adopting && h.step == stepNone {
-			next = Earlier(next, h.pauseSent.Add(h.pauseFor-h.budget.LossAfter))
+			next = Earlier(next, Later(h.pauseSent.Add(h.pauseFor-h.budget.LossAfter), h.nextResume))
 		}
 	}
 	if h.phase == Winning {
