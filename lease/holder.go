@@ -323,6 +323,8 @@ type Holder struct {
 	asked       bool
 	waiters     []Waiter
 	cannotSince Instant
+	cannotSeen  int    // readings in a row, since it is held, that say why Pacemaker cannot run a resource here
+	movedFor    string // why an administrator wanted the lease elsewhere when it was left last
 	standBack   Instant
 	backOff     time.Duration
 	pauseFor    time.Duration

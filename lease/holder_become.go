@@ -190,6 +190,7 @@ func (h *Holder) disarmed(now Instant, ev Disarmed) {
 func (h *Holder) becomeHeld(now Instant, cause string) {
 	h.step, h.rearmed, h.pauseFor, h.pauseSent, h.byMaintenance = stepNone, false, 0, 0, false
 	h.lastFailure, h.failBackOff, h.newcomer = "", RetryAfterFailure, false
+	h.cannotSeen = 0 // what was read before the attribute was set says nothing
 	h.enter(now, Held, cause)
 }
 

@@ -288,7 +288,7 @@ func (h *Holder) Next() Instant {
 	if h.phase == Winning {
 		next = Earlier(next, h.since.Add(WinWithin))
 	}
-	if h.phase == Held && h.cannotSince != 0 {
+	if h.phase == Held && h.cannotSince != 0 && h.sureThatItCannot() {
 		next = Earlier(next, h.cannotSince.Add(h.opt.GiveUpAfter))
 	}
 	return next
@@ -316,7 +316,16 @@ func (h *Holder) read(now Instant, r Reading) {
 	if h.phase == Acquiring && h.startBy == 0 && !r.opens(now) {
 		h.becomeStandby(now, "may not compete")
 	}
-	if h.phase == Held && r.Running == Yes {
+	if h.phase != Held {
+		return
+	}
+	if h.cannotSeen++; r.CannotRun == "" {
+		h.cannotSeen = 0
+	}
+	if r.Running != Unknown && r.CannotRun != h.movedFor {
+		h.movedFor = ""
+	}
+	if r.Running == Yes {
 		h.backOff = StandBackFirst
 	}
 }
@@ -326,8 +335,11 @@ func (h *Holder) mayGiveUp(now Instant) {
 	eligible := slices.ContainsFunc(h.waiters, func(w Waiter) bool {
 		return w.Ready && !w.LastResort && w.Node != h.opt.Self.Node
 	})
-	planned := h.reading.Planned
-	if h.opt.GiveUpAfter <= 0 && !planned || h.adopting || h.reading.CannotRun == "" || now >= h.reading.FreshUntil || !eligible {
+	// Left for that before, and it came back: nobody else can run the resources, or an administrator has changed his mind.
+	again := h.reading.Planned && h.reading.CannotRun == h.movedFor
+	planned := h.reading.Planned && !again
+	if h.opt.GiveUpAfter <= 0 && !planned || h.adopting || h.reading.CannotRun == "" || now >= h.reading.FreshUntil || !eligible ||
+		again && h.reading.Running == Yes {
 		h.cannotSince = 0
 		return
 	}
@@ -337,11 +349,16 @@ func (h *Holder) mayGiveUp(now Instant) {
 	if at := h.reading.CannotSince; at != 0 {
 		h.cannotSince = Earlier(h.cannotSince, at)
 	}
-	if planned || now.Sub(h.cannotSince) >= h.opt.GiveUpAfter {
-		h.gaveUp = !planned
+	if planned || h.sureThatItCannot() && now.Sub(h.cannotSince) >= h.opt.GiveUpAfter {
+		if h.gaveUp = !planned; planned {
+			h.movedFor = h.reading.CannotRun
+		}
 		h.becomeLeaving(now, "gives up: "+h.reading.CannotRun)
 	}
 }
+
+// sureThatItCannot: one look alone may have come just before Pacemaker acts, and the next one late.
+func (h *Holder) sureThatItCannot() bool { return h.cannotSeen > 1 || h.reading.CannotSince != 0 }
 
 func (h *Holder) leaveAsked(now Instant, ev LeaveAsked) {
 	if ev.Retire {

@@ -1139,6 +1139,84 @@ func TestHolder_GiveUpSinceAndPlanned(t *testing.T) {
 	}
 }
 
+// One look that comes just before Pacemaker acts, and a slow next one, are no reason to give up.
+func TestHolder_GiveUpIsSeenTwice(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	sick := Reading{CannotRun: "at rest and not running", Running: No, FreshUntil: Never}
+	r.step(sick)
+	beat := func() {
+		r.pass(lan.RenewEvery)
+		r.step(Tick{})
+		a := ans(OK, 7)
+		a.Waiters = []Waiter{{Node: "node2", Ready: true}}
+		r.answer(a)
+	}
+	for range 20 {
+		beat()
+		if next := r.h.Next(); next <= r.now {
+			t.Fatalf("next %v at %v", next, r.now)
+		}
+	}
+	r.wantPhase(Held)
+	r.step(sick)
+	r.wantPhase(Leaving)
+}
+
+// The constraint that crm_resource --move leaves behind moves the lease once: where the target gives it back, it stays.
+func TestHolder_MovedOnce(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	epoch := Epoch(7)
+	beat := func(rd Reading) {
+		r.pass(lan.RenewEvery)
+		r.step(Tick{})
+		a := ans(OK, epoch)
+		a.Waiters = []Waiter{{Node: "node2", Ready: true}}
+		r.answer(a)
+		rd.FreshUntil = Never
+		r.step(rd)
+	}
+	comesBack := func() {
+		t.Helper()
+		r.wantPhase(Leaving)
+		r.step(Proven{Ladder: r.stop.Ladder})
+		r.answer(ans(OK, epoch))
+		r.ready()
+		epoch++
+		r.answer(ans(Granted, epoch))
+		r.answer(ans(OK, epoch))
+		r.wantPhase(Held)
+	}
+	moved := Reading{CannotRun: "is to be on node2", Planned: true, Running: Yes}
+	beat(moved)
+	comesBack()
+	beat(Reading{CannotRun: moved.CannotRun, Planned: true, Running: No}) // it is being started
+	for range 100 {
+		beat(moved)
+	}
+	r.wantPhase(Held)
+	beat(Reading{Maintenance: Unknown}) // Pacemaker did not answer
+	beat(moved)
+	r.wantPhase(Held)
+
+	// Where it does not run here either, it is given up like any failure.
+	for range 20 {
+		beat(Reading{CannotRun: moved.CannotRun, Planned: true, Running: No})
+		if r.h.View().Phase != Held {
+			break
+		}
+	}
+	comesBack()
+
+	// Another wish, and the same one after it was taken back.
+	beat(Reading{CannotRun: "standby", Planned: true, Running: Yes})
+	comesBack()
+	beat(Reading{Running: Yes})
+	beat(Reading{CannotRun: "standby", Planned: true, Running: Yes})
+	r.wantPhase(Leaving)
+}
+
 // Who does not compete is heard all the same, once it is proven stopped: an arbiter that does not know the cluster waits
 // for the word of both nodes. What it learns from the answer counts at once.
 func TestHolder_ReportsFromStandby(t *testing.T) {
