@@ -79,16 +79,23 @@ func (r *Run) expectNeverRan(node string) {
 	}
 }
 
-// revive heals all links and brings a node back that the last resort before a reset left without a controller.
+// revive heals all links and brings a node back that the last resort before a reset left without a controller, which
+// pacemakerd starts again only sometimes.
 func (r *Run) revive(ctx context.Context, node string) error {
 	if err := errors.Join(r.Thaw(), r.Heal(ctx)); err != nil {
 		return err
 	}
-	back := func() error { return r.together(ctx) }
-	if err := waitFor(ctx, node+" to join again", 20*time.Second, back); err == nil {
+	err := waitFor(ctx, node+" to join again", 20*time.Second, func() error {
+		found, err := r.Find(node, "pacemaker-controld")
+		if err == nil && len(found) == 0 {
+			err = errors.New("it has no controller")
+		}
+		return errors.Join(err, r.together(ctx))
+	})
+	if err == nil {
 		return nil
 	}
-	r.Event("%s does not join again by itself: it is started anew", node)
+	r.Event("%s is started anew: %v", node, err)
 	return r.Crash(ctx, node)
 }
 
@@ -371,6 +378,8 @@ func playProfileChanged(ctx context.Context, r *Run) (err error) {
 				return r.setProfile(ctx, node, r.Config.Profile)
 			}))
 		}
+		// The lease that is held now was granted with the fast one.
+		err = errors.Join(err, r.WaitSettled(ctx), r.moveTo(ctx, r.Holder))
 	}()
 	for _, node := range []string{r.Standby(), r.Holder} {
 		if err := r.step("profile fast on "+node, func() error { return r.setProfile(ctx, node, "fast") }); err != nil {
@@ -395,6 +404,9 @@ func playProfileChanged(ctx context.Context, r *Run) (err error) {
 		return err
 	}
 	r.expectTakeoverWithin(ctx, takeoverBound(r.Config)+2*time.Second)
+	if took, hold := Now().Sub(r.At), budgetOf(r.Config.Profile).hold; took < hold-budgetOf(r.Config.Profile).renew {
+		r.Fail("%s took over after %.2f s: the hold of the old profile, %.2f s, was not waited out", r.Standby(), took.Seconds(), hold.Seconds())
+	}
 	out, err := r.Exec(ctx, r.Standby(), "leasedog", "status", "-o", "json")
 	if err != nil || !strings.Contains(out, `"fast"`) {
 		r.Fail("%s does not hold with profile fast: %v", r.Standby(), err)
