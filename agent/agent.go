@@ -392,13 +392,15 @@ func (a *Agent) signalled(ctx context.Context, s os.Signal) bool {
 }
 
 // leave asks the Holder for a planned loss, after looking whether anything still depends on the lease: after leasedog
-// constraints --remove nothing is to be stopped. What cannot be read counts as guarded. It must not be called by the loop.
-func (k *keeper) leave(cause string) {
+// constraints --remove nothing is to be stopped, which it reports. What cannot be read counts as guarded. It must not be called
+// by the loop.
+func (k *keeper) leave(cause string) (unguarded bool) {
 	ctx, cancel := context.WithTimeout(k.a.life, toolTime)
 	defer cancel()
 	cib, err := k.a.opt.Cluster.CIB(ctx)
-	unguarded := err == nil && !cib.DependsOn(k.gate.name)
+	unguarded = err == nil && !cib.DependsOn(k.gate.name)
 	k.post(lease.LeaveAsked{Cause: cause, Retire: true, Unguarded: unguarded})
+	return unguarded
 }
 
 // reload reads the configuration again. What changes the budget acts with the next grant.
@@ -439,15 +441,15 @@ func (a *Agent) effective(b lease.Budget) lease.Budget {
 // takeUp gives a keeper what an earlier agent of this boot left. Without anything left it begins with the first
 // survey, which knows whether a guarded resource is active.
 func (a *Agent) takeUp(ctx context.Context, k *keeper) {
-	record, err := a.readRecord(k.conf.Name)
+	record, err := a.readRecord(k.name)
 	if err != nil {
 		k.log().WithError(err).Error("what /run says of the lease cannot be read: it goes through losing")
-		record = &lease.RunRecord{Lease: k.conf.Name, State: "unreadable", Party: a.self, Budget: a.budget(),
+		record = &lease.RunRecord{Lease: k.name, State: "unreadable", Party: a.self, Budget: a.budget(),
 			Hold: a.budget().Hold()}
 	}
-	armed, err := a.guardShows(ctx, k.conf.Name)
+	armed, err := a.guardShows(ctx, k.name)
 	for err != nil && record != nil && a.opt.Now() < record.Sent.Add(record.Budget.LossAfter) {
-		armed, err = a.guardShows(ctx, k.conf.Name)
+		armed, err = a.guardShows(ctx, k.name)
 	}
 	if err != nil {
 		k.log().WithError(err).Error("the guard runs but does not answer: it is taken to be armed")
@@ -458,7 +460,7 @@ func (a *Agent) takeUp(ctx context.Context, k *keeper) {
 	if record != nil && armed != nil && record.Epoch == 0 && armed.Epoch != 0 {
 		record.Epoch = armed.Epoch
 	}
-	watched, err := a.guardShows(ctx, k.conf.Name+foundActive)
+	watched, err := a.guardShows(ctx, k.name+foundActive)
 	if err != nil { // it is taken to be armed as long as it may be
 		now := a.opt.Now()
 		watched = &lease.GuardState{Epoch: foundEpoch, Sent: now, Until: now.Add(a.budget().StopBudget)}

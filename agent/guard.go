@@ -49,9 +49,9 @@ func (k *keeper) arm(act lease.Arm) {
 	k.guard.add("arm", func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, guardCall)
 		defer cancel()
-		req := guardapi.Request{Lease: k.conf.Name, Epoch: act.Epoch, Instance: k.a.self.Instance.String(),
+		req := guardapi.Request{Lease: k.name, Epoch: act.Epoch, Instance: k.a.self.Instance.String(),
 			Sent: act.Sent, Until: act.Until, StopBudget: act.Budget.StopBudget,
-			DyingTo: k.a.dyingTo(), DyingText: "leasedog dying " + k.a.node + " " + k.conf.Name}
+			DyingTo: k.a.dyingTo(), DyingText: "leasedog dying " + k.a.node + " " + k.name}
 		r, err := k.a.opt.Guard.Arm(ctx, req)
 		if err == nil && act.Shorten && r.Until > act.Until {
 			r, err = k.a.opt.Guard.Shorten(ctx, req)
@@ -85,9 +85,9 @@ func (k *keeper) watchActive(act lease.Watch) {
 		}
 		var r guardapi.Reply
 		if err == nil {
-			r, err = k.a.opt.Guard.Arm(ctx, guardapi.Request{Lease: k.conf.Name + foundActive, Epoch: foundEpoch,
+			r, err = k.a.opt.Guard.Arm(ctx, guardapi.Request{Lease: k.name + foundActive, Epoch: foundEpoch,
 				Instance: k.a.self.Instance.String(), Sent: act.Sent, Until: act.Until, StopBudget: k.a.budget().StopBudget,
-				DyingTo: k.a.dyingTo(), DyingText: "leasedog dying " + k.a.node + " " + k.conf.Name})
+				DyingTo: k.a.dyingTo(), DyingText: "leasedog dying " + k.a.node + " " + k.name})
 		}
 		k.post(lease.Watched{Until: r.Until, Err: text(err)})
 	})
@@ -95,13 +95,13 @@ func (k *keeper) watchActive(act lease.Watch) {
 
 func (k *keeper) unwatchActive() {
 	k.guard.add("unwatch", func(ctx context.Context) {
-		k.post(lease.Unwatched{Err: text(k.disarmNamed(ctx, k.conf.Name+foundActive, foundEpoch, k.a.self.Instance))})
+		k.post(lease.Unwatched{Err: text(k.disarmNamed(ctx, k.name+foundActive, foundEpoch, k.a.self.Instance))})
 	})
 }
 
 func (k *keeper) disarm(epoch lease.Epoch, who lease.Instance) {
 	k.guard.add("", func(ctx context.Context) {
-		k.post(lease.Disarmed{Epoch: epoch, Err: text(k.disarmNamed(ctx, k.conf.Name, epoch, who))})
+		k.post(lease.Disarmed{Epoch: epoch, Err: text(k.disarmNamed(ctx, k.name, epoch, who))})
 	})
 }
 
@@ -170,7 +170,7 @@ func (a *Agent) dyingTo() string {
 // recordCause writes ahead, in the agent's own file, why a lease is being lost: a frozen guard cannot.
 func (k *keeper) recordCause(stage cause.Stage, epoch lease.Epoch, because string, due lease.Instant) {
 	k.disk.add("", func(context.Context) {
-		r := cause.Record{Lease: k.conf.Name, Epoch: uint64(epoch), BootID: k.a.kernelBoot, Stage: stage, By: "agent",
+		r := cause.Record{Lease: k.name, Epoch: uint64(epoch), BootID: k.a.kernelBoot, Stage: stage, By: "agent",
 			Because: because, Written: time.Now()}
 		if due != lease.Never {
 			r.Due = time.Now().Add(due.Sub(k.a.opt.Now()))

@@ -19,7 +19,8 @@ import (
 // keeper is one lease on this node: its Holder, which the loop steps, and the drivers that carry its actions out.
 type keeper struct {
 	a      *Agent
-	conf   config.Lease
+	name   string        // of the lease; never changes, and so is for every goroutine
+	conf   config.Lease  // the loop's, and the survey's: adoptDefinitions changes it
 	holder *lease.Holder // the loop's
 	begun  bool          // the loop's: Found was given
 
@@ -37,6 +38,7 @@ type keeper struct {
 	watched  *lease.GuardState // what an earlier agent armed for resources that it found active; for Found
 	outdated bool              // see outdated.go
 	after    *config.Lease     // the definition that begins when the outdated one was left
+	asking   bool              // the loop's: it is being found out how to leave it
 
 	mu      sync.Mutex
 	plan    *pcmk.Plan
@@ -48,7 +50,7 @@ type keeper struct {
 var errNoPlan = errors.New("the cluster's configuration was not read yet")
 
 func newKeeper(a *Agent, conf config.Lease) *keeper {
-	k := &keeper{a: a, conf: conf, files: newQueue(), disk: newQueue(), guard: newQueue(), polls: map[uint64]context.CancelFunc{},
+	k := &keeper{a: a, name: conf.Name, conf: conf, files: newQueue(), disk: newQueue(), guard: newQueue(), polls: map[uint64]context.CancelFunc{},
 		planErr: errNoPlan}
 	k.gate = newGate("leasedog-"+conf.Name, a.node, a.opt.Cluster, a.pacemakerDown, pollEvery,
 		func(e lease.Epoch) { k.post(lease.GateOpened{Epoch: e}) })
@@ -60,7 +62,7 @@ func newKeeper(a *Agent, conf config.Lease) *keeper {
 
 func (k *keeper) newHolder() *lease.Holder {
 	return lease.NewHolder(lease.HolderOptions{
-		Lease: k.conf.Name, Self: k.a.self, Budget: k.a.budget(), Mode: lease.AcquireMode(k.conf.Acquire),
+		Lease: k.name, Self: k.a.self, Budget: k.a.budget(), Mode: lease.AcquireMode(k.conf.Acquire),
 		GiveUpAfter: k.conf.GiveUpAfter, LeaveTimeout: k.leaveTimeout(),
 		Defers: k.conf.Prefer != "" && k.conf.Prefer != k.a.node,
 	}, k.a.known)
@@ -73,7 +75,7 @@ func (k *keeper) run(ctx context.Context, all *sync.WaitGroup) {
 	}
 }
 
-func (k *keeper) log() *logrus.Entry { return k.a.log.WithField(keyLease, k.conf.Name) }
+func (k *keeper) log() *logrus.Entry { return k.a.log.WithField(keyLease, k.name) }
 
 // post sends an event to the loop. It may be called from any goroutine but the loop's.
 func (k *keeper) post(ev lease.Event) {
@@ -88,6 +90,8 @@ func (k *keeper) step(ev lease.Event) {
 	switch ev := ev.(type) {
 	case lease.Found:
 		k.begun = true
+	case lease.LeaveAsked:
+		k.asking = false
 	case lease.Answered:
 		delete(k.polls, ev.Seq)
 	case lease.Failed:
@@ -153,16 +157,16 @@ func (k *keeper) entered(act lease.Enter) {
 	v := k.holder.View()
 	fields := logrus.Fields{keyEpoch: uint64(act.Epoch), keyCause: act.Cause, keyPhase: string(act.Phase),
 		systemd.MessageIDField: messageID(act.Phase)}
-	k.log().WithFields(fields).Infof("lease %s: %s (%s)", k.conf.Name, act.Phase, act.Cause)
-	k.last = control.Event{At: time.Now().UTC().Format(time.RFC3339Nano), Lease: k.conf.Name, Epoch: uint64(act.Epoch),
+	k.log().WithFields(fields).Infof("lease %s: %s (%s)", k.name, act.Phase, act.Cause)
+	k.last = control.Event{At: time.Now().UTC().Format(time.RFC3339Nano), Lease: k.name, Epoch: uint64(act.Epoch),
 		What: string(act.Phase), Cause: act.Cause}
 	k.a.remember(k.last)
 	switch act.Phase {
 	case lease.Losing, lease.Leaving:
 		if act.Epoch != 0 {
-			k.tellGuard(k.conf.Name, act.Phase, act.Epoch, act.Cause)
+			k.tellGuard(k.name, act.Phase, act.Epoch, act.Cause)
 		} else if v.ResetAt != lease.Never {
-			k.tellGuard(k.conf.Name+foundActive, act.Phase, foundEpoch, act.Cause)
+			k.tellGuard(k.name+foundActive, act.Phase, foundEpoch, act.Cause)
 		}
 		if act.Phase == lease.Losing && v.ResetAt != lease.Never {
 			k.announced = true
@@ -200,7 +204,7 @@ func (k *keeper) send(s lease.Send) {
 	began := k.a.opt.Now()
 	go func() {
 		defer cancel()
-		answer, err := k.a.opt.Arbiter.Ask(ctx, k.conf.Name, s.Body)
+		answer, err := k.a.opt.Arbiter.Ask(ctx, k.name, s.Body)
 		_, poll := s.Body.(lease.Acquire)
 		k.a.noteContact(err, k.a.opt.Now().Sub(began), !poll)
 		if err != nil {
@@ -232,7 +236,7 @@ func (k *keeper) learnPlan(p pcmk.Plan, err error) {
 	if k.plan == nil || !samePlan(*k.plan, p) {
 		k.plan = &p
 		k.files.add("plan", func(context.Context) {
-			if err := writeJSON(k.a.planPath(k.conf.Name), p); err != nil {
+			if err := writeJSON(k.a.planPath(k.name), p); err != nil {
 				k.log().WithError(err).Warn("the plan to stop the resources cannot be kept for a successor")
 			}
 		})
@@ -241,7 +245,7 @@ func (k *keeper) learnPlan(p pcmk.Plan, err error) {
 
 func (k *keeper) loadPlan() {
 	var p pcmk.Plan
-	if err := readJSON(k.a.planPath(k.conf.Name), &p); err == nil && len(p.Primitives()) > 0 && p.Node == k.a.node {
+	if err := readJSON(k.a.planPath(k.name), &p); err == nil && len(p.Primitives()) > 0 && p.Node == k.a.node {
 		k.plan = &p
 	}
 }

@@ -74,10 +74,12 @@ func sameResources(a, b []string) bool {
 	return slices.Equal(a, b)
 }
 
-// leaveOutdated is the loop's: an outdated lease that is held (again, after a pause) is left.
+// leaveOutdated is the loop's: an outdated lease that is held (again, after a pause) is left. Where its rules were removed
+// first, nothing is stopped.
 func (k *keeper) leaveOutdated() {
-	if k.outdated && k.begun && k.holder.View().Phase == lease.Held {
-		k.step(lease.LeaveAsked{Cause: outdatedCause, Retire: true})
+	if k.outdated && k.begun && !k.asking && k.holder.View().Phase == lease.Held {
+		k.asking = true
+		go k.leave(outdatedCause)
 	}
 }
 
@@ -91,11 +93,8 @@ func (a *Agent) adoptDefinitions() {
 			continue
 		}
 		k.log().Info("the old definition was left: the configuration's begins")
-		// Not the name: it stays, and everybody reads it.
-		to, from := &k.conf, k.after
-		to.Resources, to.Acquire, to.Prefer = from.Resources, from.Acquire, from.Prefer
-		to.GiveUpAfter, to.LeaveTimeout = from.GiveUpAfter, from.LeaveTimeout
-		k.after, k.outdated, k.begun = nil, false, false
+		k.conf, k.after, k.outdated, k.begun = *k.after, nil, false, false
+		k.watched = nil // what was armed then is disarmed
 		k.mu.Lock()
 		k.plan, k.planErr = nil, errNoPlan
 		k.mu.Unlock()
@@ -111,7 +110,7 @@ func (a *Agent) inTheWay(k *keeper) string {
 		for _, o := range a.keepers {
 			shared := slices.ContainsFunc(o.conf.Resources, func(r string) bool { return slices.Contains(k.conf.Resources, r) })
 			if o != k && o.outdated && !o.over() && shared {
-				blocker = o.conf.Name
+				blocker = o.name
 			}
 		}
 	})

@@ -31,7 +31,7 @@ func (h handler) settle(ctx context.Context, k *keeper, do func(), done func(lea
 
 // pause answers when the arbiter has: until then, and if its answer is lost, the lease is not paused.
 func (h handler) pause(ctx context.Context, k *keeper, seconds float64) (string, error) {
-	name := k.conf.Name
+	name := k.name
 	switch {
 	case math.IsNaN(seconds) || seconds < 0:
 		return "", control.Refuse(control.CodeBadRequest, "", "a pause of %g s is no length", seconds)
@@ -72,7 +72,7 @@ func (h handler) pauseHint(v lease.View, name string) string {
 // resume ends a pause of this node. One of another node is only asked for, at the arbiter: nobody else can know that the
 // holder's guard is armed again.
 func (h handler) resume(ctx context.Context, k *keeper) (string, error) {
-	name := k.conf.Name
+	name := k.name
 	ctx, cancel := context.WithTimeout(ctx, resumeTime)
 	defer cancel()
 	var before lease.Phase
@@ -102,14 +102,14 @@ const resumeTime = 8 * time.Second
 func (h handler) askToResume(ctx context.Context, k *keeper) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.a.budget().RequestTimeout+time.Second)
 	defer cancel()
-	answer, err := h.a.opt.Arbiter.Ask(ctx, k.conf.Name, lease.ResumeAsk{})
+	answer, err := h.a.opt.Arbiter.Ask(ctx, k.name, lease.ResumeAsk{})
 	switch {
 	case err != nil:
 		return "", control.Refuse(control.CodeTryAgain, "", "the arbiter does not answer: %v", err)
 	case answer.Verdict != lease.OK:
 		return "", control.Refuse(control.CodeRefused, "", "%s", answer.Reason)
 	}
-	return fmt.Sprintf("nothing has changed yet: %s, which paused lease %s, is asked to resume. %s", answer.Holder, k.conf.Name,
+	return fmt.Sprintf("nothing has changed yet: %s, which paused lease %s, is asked to resume. %s", answer.Holder, k.name,
 		answer.Reason), nil
 }
 
@@ -120,7 +120,7 @@ func (k *keeper) nextPaused(now lease.Instant, v lease.View) string {
 	case v.Maintenance:
 		return quiet + "; it ends when Pacemaker's maintenance does"
 	case v.PauseFor == 0:
-		return quiet + " until leasedog resume " + k.conf.Name
+		return quiet + " until leasedog resume " + k.name
 	}
 	end := v.PausedSince.Add(v.PauseFor).Sub(now)
 	return fmt.Sprintf("%s; it resumes by itself shortly before %s (in %v). If it cannot, the resources are stopped then, "+
@@ -132,11 +132,11 @@ func (k *keeper) pauseAlarms(now lease.Instant) (out []control.Alarm) {
 	v, s := k.holder.View(), k.lastSurvey()
 	switch {
 	case v.Phase == lease.Paused && v.PauseFor == 0 && now.Sub(v.PausedSince) > longPause:
-		out = append(out, control.Alarm{Text: fmt.Sprintf("lease %s has been paused for %v: nothing protects it", k.conf.Name,
-			now.Sub(v.PausedSince).Round(time.Minute)), Hint: "leasedog resume " + k.conf.Name})
+		out = append(out, control.Alarm{Text: fmt.Sprintf("lease %s has been paused for %v: nothing protects it", k.name,
+			now.Sub(v.PausedSince).Round(time.Minute)), Hint: "leasedog resume " + k.name})
 	case v.Phase == lease.Held && s.maintenance == lease.Yes:
 		out = append(out, control.Alarm{Text: fmt.Sprintf("lease %s: maintenance is not pinned: the arbiter has not been told. "+
-			"Unless a renewal is acknowledged this node stops its resources in %.1f s", k.conf.Name, max(0, v.LoseAt.Sub(now).Seconds())),
+			"Unless a renewal is acknowledged this node stops its resources in %.1f s", k.name, max(0, v.LoseAt.Sub(now).Seconds())),
 			Hint: "is the arbiter reachable? leasedog status"})
 	}
 	return out

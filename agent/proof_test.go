@@ -23,7 +23,8 @@ import (
 
 // fakeCluster is a Pacemaker of which each answer can be changed. Tools of the attribute count how many run at once.
 type fakeCluster struct {
-	Cluster // anything not written here is not called
+	cib     *pcmk.CIB // nil: cannot be read
+	Cluster           // anything not written here is not called
 
 	mu       sync.Mutex
 	value    string // "" absent
@@ -186,10 +187,17 @@ func testKeeper(t *testing.T, f *fakeCluster, proc string) *keeper {
 		Now: func() lease.Instant { return lease.Instant(time.Now().UnixNano()) }}
 	b, _ := lease.Profile("lan")
 	a.bud.Store(&b)
-	k := &keeper{a: a, conf: config.Lease{Name: "pg"}, files: newQueue(), guard: newQueue()}
+	k := &keeper{a: a, name: "pg", conf: config.Lease{Name: "pg"}, files: newQueue(), guard: newQueue()}
 	k.gate = newGate("leasedog-pg", "node1", f, a.pacemakerDown, pollEvery, func(lease.Epoch) {})
 	k.ladder = &ladder{k: k}
 	return k
+}
+
+func (f *fakeCluster) CIB(context.Context) (*pcmk.CIB, error) {
+	if f.cib == nil {
+		return nil, errors.New("hangs")
+	}
+	return f.cib, nil
 }
 
 func idleCluster() *fakeCluster { return &fakeCluster{dc: pcmk.DC{Node: "node1", Activity: pcmk.Idle}} }

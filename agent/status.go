@@ -96,8 +96,8 @@ func (a *Agent) describe() control.Status {
 		s.Leases = append(s.Leases, l)
 		s.Alarms = append(s.Alarms, k.pauseAlarms(now)...)
 		for _, text := range k.lastSurvey().alarms {
-			s.Alarms = append(s.Alarms, control.Alarm{Text: "lease " + k.conf.Name + ": " + text,
-				Hint: "leasedog constraints " + k.conf.Name + " --apply"})
+			s.Alarms = append(s.Alarms, control.Alarm{Text: "lease " + k.name + ": " + text,
+				Hint: "leasedog constraints " + k.name + " --apply"})
 		}
 	}
 	return s
@@ -120,7 +120,7 @@ func (k *keeper) lastSurvey() survey {
 // describe is the loop's.
 func (k *keeper) describe(now lease.Instant) control.Lease {
 	v, s, last := k.holder.View(), k.lastSurvey(), k.last
-	l := control.Lease{Name: k.conf.Name, State: control.State(v.Phase), Epoch: uint64(v.Epoch), WhyNot: []string{},
+	l := control.Lease{Name: k.name, State: control.State(v.Phase), Epoch: uint64(v.Epoch), WhyNot: []string{},
 		Waiters: []string{}, Resources: k.resources(s), Guard: control.Guard{State: "off"}, LastTransition: &last}
 	switch v.Phase {
 	case lease.Winning:
@@ -129,7 +129,9 @@ func (k *keeper) describe(now lease.Instant) control.Lease {
 		l.State = control.StatePaused
 	case "":
 		l.State = control.StateStandby
-		l.WhyNot = append(l.WhyNot, "the agent has just started and has not seen the cluster yet")
+		if l.WhyNot = append(l.WhyNot, s.whyNot...); len(s.whyNot) == 0 {
+			l.WhyNot = append(l.WhyNot, "the agent has just started and has not seen the cluster yet")
+		}
 	}
 	if _, err := k.currentPlan(); refused(err) {
 		l.State = control.StateRefused
@@ -148,7 +150,7 @@ func (k *keeper) describe(now lease.Instant) control.Lease {
 				v.LastFailure, max(0, v.NotBefore.Sub(now).Seconds())))
 		}
 		if v.Retired {
-			l.WhyNot = append(l.WhyNot, "this node was told to release it: leasedog acquire "+k.conf.Name)
+			l.WhyNot = append(l.WhyNot, "this node was told to release it: leasedog acquire "+k.name)
 		}
 	}
 	if v.Sent != 0 && v.Phase != lease.Standby {
@@ -182,7 +184,7 @@ func (k *keeper) next(now lease.Instant, v lease.View) string {
 	case lease.Standby:
 		if k.outdated {
 			return "was left; the configuration does not name it any more: remove its rules with leasedog constraints " +
-				k.conf.Name + " --remove"
+				k.name + " --remove"
 		}
 		return "competes as soon as nothing speaks against it"
 	case lease.Acquiring:
@@ -288,7 +290,7 @@ func (h handler) Do(ctx context.Context, r control.Request) (string, error) {
 		h.a.pokeSurvey()
 		return "looking", nil
 	}
-	i := slices.IndexFunc(h.a.keepers, func(k *keeper) bool { return k.conf.Name == r.Lease })
+	i := slices.IndexFunc(h.a.keepers, func(k *keeper) bool { return k.name == r.Lease })
 	if i < 0 {
 		return "", control.Refuse(control.CodeNoLease, "leasedog status lists them", "there is no lease %q", r.Lease)
 	}
@@ -305,7 +307,7 @@ func (h handler) Do(ctx context.Context, r control.Request) (string, error) {
 	case control.VerbAcquire:
 		h.a.inLoop(func() { k.step(lease.AcquireAsked{}) })
 		h.a.pokeSurvey()
-		return "this node competes for lease " + k.conf.Name + " from now on", nil
+		return "this node competes for lease " + k.name + " from now on", nil
 	}
 	return "", control.Refuse(control.CodeBadRequest, "", "this agent does not know %q", r.Verb)
 }
@@ -318,18 +320,18 @@ func (h handler) switchover(ctx context.Context, k *keeper, to string) (string, 
 	var v lease.View
 	h.a.inLoop(func() { v = k.holder.View() })
 	if to == h.a.node && v.Phase == lease.Held {
-		return "", control.Refuse(control.CodeRefused, "", "%s holds lease %s already", to, k.conf.Name)
+		return "", control.Refuse(control.CodeRefused, "", "%s holds lease %s already", to, k.name)
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.a.budget().RequestTimeout+time.Second)
 	defer cancel()
-	answer, err := h.a.opt.Arbiter.Ask(ctx, k.conf.Name, lease.Switchover{To: to})
+	answer, err := h.a.opt.Arbiter.Ask(ctx, k.name, lease.Switchover{To: to})
 	if err != nil {
 		return "", control.Refuse(control.CodeTryAgain, "", "the arbiter does not answer: %v", err)
 	}
 	if answer.Verdict != lease.OK {
 		return "", control.Refuse(control.CodeRefused, "", "%s", answer.Reason)
 	}
-	return fmt.Sprintf("lease %s moves to %s: the holder stops its resources in Pacemaker's order, then releases", k.conf.Name, to), nil
+	return fmt.Sprintf("lease %s moves to %s: the holder stops its resources in Pacemaker's order, then releases", k.name, to), nil
 }
 
 func (h handler) release(k *keeper) (string, error) {
@@ -340,19 +342,24 @@ func (h handler) release(k *keeper) (string, error) {
 			return
 		}
 	})
+	unguarded := false
 	if v.Phase != "" && v.Phase != lease.Paused && v.Phase != lease.Resuming {
-		k.leave("release asked")
+		unguarded = k.leave("release asked")
+	}
+	if v.Phase == lease.Held && unguarded {
+		return "lease " + k.name + " is released, and its resources are left as they are: no rule of Pacemaker depends on it; " +
+			"this node does not compete for it until leasedog acquire " + k.name, nil
 	}
 	switch v.Phase {
 	case "":
 		return "", control.Refuse(control.CodeTryAgain, "", "the agent has just started and has not seen the cluster yet")
 	case lease.Paused, lease.Resuming:
-		return "", control.Refuse(control.CodeRefused, "leasedog resume "+k.conf.Name, "lease %s is paused: resume it first", k.conf.Name)
+		return "", control.Refuse(control.CodeRefused, "leasedog resume "+k.name, "lease %s is paused: resume it first", k.name)
 	case lease.Held:
-		return "lease " + k.conf.Name + ": Pacemaker stops the resources, then the lease is released; this node does not " +
-			"compete for it until leasedog acquire " + k.conf.Name, nil
+		return "lease " + k.name + ": Pacemaker stops the resources, then the lease is released; this node does not " +
+			"compete for it until leasedog acquire " + k.name, nil
 	}
-	return "this node holds nothing of lease " + k.conf.Name + " and does not compete for it until leasedog acquire", nil
+	return "this node holds nothing of lease " + k.name + " and does not compete for it until leasedog acquire", nil
 }
 
 // oneLine is what systemctl status shows.
@@ -367,7 +374,7 @@ func (a *Agent) oneLine() string {
 		if phase == "" {
 			phase = "starting"
 		}
-		out += k.conf.Name + ": " + phase
+		out += k.name + ": " + phase
 		if v.Epoch != 0 {
 			out += fmt.Sprintf(" epoch %d", v.Epoch)
 		}

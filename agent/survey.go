@@ -309,10 +309,10 @@ func (a *Agent) checkGuard(ctx context.Context) error {
 // ruleGates: without its rule Pacemaker runs a resource whoever holds.
 func (k *keeper) ruleGates(plan pcmk.Plan, c cluster) (why []string) {
 	if c.cibErr == nil {
-		for _, s := range c.cib.CheckRules(plan.Rules(k.conf.Name)) {
+		for _, s := range c.cib.CheckRules(plan.Rules(k.name)) {
 			if !s.Intact {
 				why = append(why, s.Reason+": without it Pacemaker runs "+s.Resource+
-					" on any node; leasedog constraints "+k.conf.Name+" --apply")
+					" on any node; leasedog constraints "+k.name+" --apply")
 			}
 		}
 	}
@@ -373,7 +373,7 @@ func (k *keeper) ruleAlarms(plan pcmk.Plan, planErr error, c cluster) (out []str
 	if planErr != nil || c.cibErr != nil {
 		return nil
 	}
-	for _, s := range c.cib.CheckRules(plan.Rules(k.conf.Name)) {
+	for _, s := range c.cib.CheckRules(plan.Rules(k.name)) {
 		if !s.Intact {
 			out = append(out, s.Reason)
 		}
