@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -391,6 +392,14 @@ func (a *Agent) signalled(ctx context.Context, s os.Signal) bool {
 	return false
 }
 
+// together reports whether every node of the cluster is in this partition: what this copy of the configuration says is
+// what the others' says. Of a node that is away it may be older, and there a rule may still start what runs here.
+func together(st pcmk.Status) bool {
+	return len(st.Nodes) > 0 && !slices.ContainsFunc(st.Nodes, func(n pcmk.Node) bool {
+		return n.Online != pcmk.Yes || n.Pending != pcmk.No || n.Unclean == pcmk.Yes
+	})
+}
+
 // leave asks the Holder for a planned loss, after looking whether anything still depends on the lease: after leasedog
 // constraints --remove nothing is to be stopped, which it reports. What cannot be read counts as guarded. It must not be called
 // by the loop.
@@ -398,7 +407,10 @@ func (k *keeper) leave(cause string) (unguarded bool) {
 	ctx, cancel := context.WithTimeout(k.a.life, toolTime)
 	defer cancel()
 	cib, err := k.a.opt.Cluster.CIB(ctx)
-	unguarded = err == nil && !cib.DependsOn(k.gate.name)
+	if err == nil && !cib.DependsOn(k.gate.name) {
+		status, err := k.a.opt.Cluster.Status(ctx)
+		unguarded = err == nil && together(status)
+	}
 	k.post(lease.LeaveAsked{Cause: cause, Retire: true, Unguarded: unguarded})
 	return unguarded
 }

@@ -126,11 +126,17 @@ func TestOutdatedWithoutRules(t *testing.T) {
 		want lease.Phase
 	}{
 		{"no rule", cib(""), lease.Stopped},
+		{"no rule, as far as this partition knows", cib(""), lease.Leaving},
 		{"the rule", cib(rule.XML("2.1.5")), lease.Leaving},
 		{"not readable", nil, lease.Leaving},
 	} {
 		f := idleCluster()
 		f.cib = tc.cib
+		f.status = servingStatus(func(st *pcmk.Status) {
+			if strings.Contains(tc.name, "partition") {
+				st.Nodes[1].Online = pcmk.No
+			}
+		})
 		k := outdatedKeeper(t, f, silentArbiter{})
 		k.step(asked(t, k.a))
 		if p := k.holder.View().Phase; p != tc.want {

@@ -39,6 +39,7 @@ type fakeCluster struct {
 	dc       pcmk.DC
 	dcErr    error
 	pending  []pcmk.PendingOp
+	status   pcmk.Status
 	pendErr  error
 	monitors map[string]int
 	monErr   error
@@ -103,6 +104,8 @@ func (f *fakeCluster) ReadAttribute(_ context.Context, _, name string) (pcmk.Att
 	}
 	return pcmk.Attribute{State: pcmk.Present, Value: f.value}, nil
 }
+
+func (f *fakeCluster) Status(context.Context) (pcmk.Status, error) { return f.status, nil }
 
 func (f *fakeCluster) DCState(context.Context) (pcmk.DC, error) { return f.dc, f.dcErr }
 

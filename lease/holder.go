@@ -343,7 +343,7 @@ type Holder struct {
 	lastError     string
 	lastFailure   string
 	failBackOff   time.Duration
-	newcomer      bool // this lease was never granted as far as this node knows, and nothing depends on it: what it finds active is not touched
+	newcomer      bool // no rule depends on the lease (leasedog is being installed): what is found active is not touched
 }
 
 // Action is one of the action types of this package.

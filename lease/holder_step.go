@@ -127,10 +127,10 @@ func (h *Holder) begin(now Instant, f Found) {
 // itself, or the guard does.
 func (h *Holder) beginWithout(now Instant, f Found) {
 	switch {
-	case f.Active == Yes && f.Unguarded && h.known.Epochs[h.opt.Lease] == 0 && h.watched == 0:
+	case f.Active == Yes && f.Unguarded && h.watched == 0:
 		h.newcomer, h.startBy = true, Never
-		h.note(true, "a guarded resource is active, no rule depends on the lease, and as far as this node knows it was never "+
-			"granted: nothing is touched while it is asked for")
+		h.note(true, "a guarded resource is active, and no rule of Pacemaker depends on the lease: nothing is touched while it is "+
+			"asked for. leasedog constraints %s --apply comes after the grant", h.opt.Lease)
 	case f.Active == Yes:
 		h.startBy = now.Add(h.opt.Budget.LossAfter)
 		if h.watched != 0 { // an earlier agent began this: its time is not given anew

@@ -959,8 +959,8 @@ func TestHolder_NewcomerTouchesNothing(t *testing.T) {
 	r.wantPhase(Held)
 }
 
-// Whatever goes wrong with the first grant of all, nothing that ran before is stopped. The same node with an epoch in its
-// memory stops it.
+// Whatever goes wrong with the grant, nothing that runs without a rule is stopped: Pacemaker would start it again, and
+// leasedog is being installed. With a rule it is.
 func TestHolder_NewcomerSparesWhatRan(t *testing.T) {
 	for name, harm := range map[string]func(r *rig){
 		"the guard does not start": func(r *rig) { r.fail["StartGuard"] = true; r.answer(ans(OK, 8)) },
@@ -968,20 +968,20 @@ func TestHolder_NewcomerSparesWhatRan(t *testing.T) {
 		"no attribute":             func(r *rig) { r.mute["OpenGate"] = true; r.answer(ans(OK, 8)); r.keepRenewing(8, WinWithin) },
 		"release asked":            func(r *rig) { r.step(LeaveAsked{Cause: "stop", Retire: true}) },
 	} {
-		for _, known := range []Epoch{0, 3} {
+		for _, unguarded := range []bool{true, false} {
 			r := newRig(t)
 			r.known.Stamp = Stamp{StoreID: "s1", Generation: 1}
-			r.known.Epochs = map[string]Epoch{"pg": known}
-			r.start(Found{Active: Yes, Unguarded: true})
+			r.known.Epochs = map[string]Epoch{"pg": 3} // it may be the second try
+			r.start(Found{Active: Yes, Unguarded: unguarded})
 			r.step(Reading{FreshUntil: Never, Fit: true})
 			r.pass(lan.RenewEvery)
 			r.step(Tick{})
 			r.answer(ans(Granted, 8))
 			harm(r)
-			if stopped := r.stop != nil; stopped != (known != 0) {
-				t.Errorf("%s, highest epoch known %d: stopped %v", name, known, stopped)
+			if stopped := r.stop != nil; stopped == unguarded {
+				t.Errorf("%s, unguarded %v: stopped %v", name, unguarded, stopped)
 			}
-			if known == 0 && (r.gate != 0 || (r.run != RunReleased && r.run != RunNone) || r.guard != nil) {
+			if unguarded && (r.gate != 0 || (r.run != RunReleased && r.run != RunNone) || r.guard != nil) {
 				t.Errorf("%s: gate %d, /run %s, guard %v", name, r.gate, r.run, r.guard)
 			}
 		}
