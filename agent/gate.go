@@ -233,6 +233,15 @@ func (g *gate) take(ctx context.Context) error {
 
 func (g *gate) give() { <-g.tool }
 
+// interrupt ends the tool that is out, if one is: what it asks has gone.
+func (g *gate) interrupt() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.cancel != nil {
+		g.cancel()
+	}
+}
+
 // begin gives one assertion its context, which ends when the wish changes.
 func (g *gate) begin(ctx context.Context) (context.Context, lease.Epoch, uint64, func()) {
 	ctx, cancel := context.WithTimeout(ctx, toolTime)

@@ -162,15 +162,18 @@ func (l *ladder) attempt(ctx context.Context) error {
 }
 
 // endWithPacemaker cuts an attempt off when Pacemaker's last daemon has gone: a tool that was asking it waits for its
-// deadline, and the next attempt needs none of them.
+// deadline, and the next attempt needs none of them. The gate's own tool, which the attempt waits for, is ended too.
 func (l *ladder) endWithPacemaker(ctx context.Context, cut context.CancelFunc) {
 	for up := false; pause(ctx, provePace) == nil; {
 		down, err := l.k.a.pacemakerDown()
-		if err == nil && down && up {
-			cut()
+		if err == nil && down {
+			if up {
+				cut()
+			}
+			l.k.gate.interrupt()
 			return
 		}
-		up = up || err == nil && !down
+		up = up || err == nil
 	}
 }
 

@@ -555,8 +555,15 @@ func (s slowReads) ReadAttribute(ctx context.Context, _, _ string) (pcmk.Attribu
 	return pcmk.Attribute{}, ctx.Err()
 }
 
-// A tool that asks a daemon which has gone meanwhile is not waited for: without Pacemaker nothing is asked.
+// A tool that asks a daemon which has gone meanwhile is not waited for: without Pacemaker nothing is asked. The tool may be
+// the attempt's, or the gate's, which has it out for longer than any attempt and then waits a moment before the next.
 func TestLadder_PacemakerGoesDuringAnAttempt(t *testing.T) {
+	for name, asserts := range map[string]bool{"the attempt's tool": false, "the gate's tool": true} {
+		t.Run(name, func(t *testing.T) { pacemakerGoes(t, asserts) })
+	}
+}
+
+func pacemakerGoes(t *testing.T, asserts bool) {
 	proc := procDir(t, controlled)
 	synctest.Test(t, func(t *testing.T) {
 		f := idleCluster()
@@ -568,6 +575,10 @@ func TestLadder_PacemakerGoesDuringAnAttempt(t *testing.T) {
 		k.gate.set(0)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
+		if asserts {
+			go k.gate.work(ctx)
+			synctest.Wait()
+		}
 		began := time.Now()
 		k.ladder.start(ctx, lease.Stop{Ladder: 1, Orderly: k.a.opt.Now().Add(time.Minute), Until: lease.Never})
 		time.Sleep(300 * time.Millisecond)
