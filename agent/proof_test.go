@@ -135,13 +135,18 @@ func (f *fakeCluster) RunAgent(_ context.Context, _ pcmk.Plan, p pcmk.Primitive,
 type fakeUnits struct {
 	Units
 	active string
+	job    string
+	main   int
 	pids   []int
 	err    error
+	asked  int // how often for the state of a unit
 }
 
 func (f *fakeUnits) Unit(context.Context, string) (systemd.UnitState, error) {
-	return systemd.UnitState{Active: f.active}, f.err
+	f.asked++
+	return systemd.UnitState{Active: f.active, MainPID: f.main}, f.err
 }
+func (f *fakeUnits) JobType(context.Context, string) (string, error)  { return f.job, f.err }
 func (f *fakeUnits) Processes(context.Context, string) ([]int, error) { return f.pids, nil }
 
 // procDir makes a /proc with one process for each line "PID EXE ARG... [ENV=VALUE]".

@@ -2,6 +2,9 @@ package agent
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -57,24 +60,45 @@ func (a *Agent) watchFolder(ctx context.Context) error {
 	}
 }
 
-// watchPacemaker notices at once that Pacemaker is being stopped. What cannot be asked changes nothing.
+// watchPacemaker notices at once that Pacemaker is being stopped, or was. What cannot be asked changes nothing.
 func (a *Agent) watchPacemaker(ctx context.Context) {
-	for pause(ctx, stopsEvery) == nil {
+	for pid := 0; pause(ctx, stopsEvery) == nil; {
 		if !a.holding.Load() {
 			a.pacemakerStops.Store(false)
 			continue
 		}
 		one, cancel := context.WithTimeout(ctx, toolTime)
-		job, err := a.opt.Units.JobType(one, pacemakerUnit)
+		stops, err := a.pacemakerIsStopped(one, &pid)
 		cancel()
-		if err != nil {
-			continue
-		}
-		stops := job == "stop" || job == "restart"
-		if a.pacemakerStops.Swap(stops) != stops {
+		if err == nil && a.pacemakerStops.Swap(stops) != stops {
 			a.pokeSurvey()
 		}
 	}
+}
+
+// pacemakerIsStopped tells whether an administrator stops Pacemaker or has stopped it. A stop of an idle Pacemaker takes
+// less time than passes between two questions, so its job may never be seen; then its unit is inactive and no daemon
+// runs. (One that crashed is failed, or about to be started again.) The unit is read only when the process pid, its main
+// one, is not there: that is dear.
+func (a *Agent) pacemakerIsStopped(ctx context.Context, pid *int) (bool, error) {
+	job, err := a.opt.Units.JobType(ctx, pacemakerUnit)
+	if err != nil || job == "stop" || job == "restart" {
+		return err == nil, err
+	}
+	if *pid != 0 {
+		if _, err := os.Stat(filepath.Join(a.opt.Proc, strconv.Itoa(*pid))); err == nil {
+			return false, nil
+		}
+	}
+	u, err := a.opt.Units.Unit(ctx, pacemakerUnit)
+	if err != nil {
+		return false, err
+	}
+	*pid = u.MainPID
+	if u.Active != "inactive" {
+		return false, nil
+	}
+	return a.pacemakerDown() // started by hand it has no active unit either
 }
 
 // noteHolding is the loop's.

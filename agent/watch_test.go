@@ -1,0 +1,44 @@
+package agent
+
+import "testing"
+
+// A stop may be over before its job is seen. One that crashed, or was started by hand, is not stopped.
+func TestPacemakerIsStopped(t *testing.T) {
+	const main = 50
+	for _, tc := range []struct {
+		name    string
+		units   fakeUnits
+		process string // of Pacemaker, "" for none
+		want    bool
+		asked   int
+	}{
+		{"runs", fakeUnits{active: "active", main: main}, controlled, false, 1},
+		{"runs, and is asked for with every look", fakeUnits{active: "active", main: 51}, controlled, false, 2},
+		{"is being stopped", fakeUnits{active: "deactivating", job: "stop", main: main}, controlled, true, 0},
+		{"is being restarted", fakeUnits{active: "deactivating", job: "restart", main: main}, controlled, true, 0},
+		{"was stopped before anybody looked", fakeUnits{active: "inactive"}, "", true, 2},
+		{"crashed and is started again", fakeUnits{active: "activating"}, "", false, 2},
+		{"crashed for good", fakeUnits{active: "failed"}, "", false, 2},
+		{"was started by hand", fakeUnits{active: "inactive"}, controlled, false, 2},
+		{"systemd does not answer", fakeUnits{err: errDown}, "", false, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var processes []string
+			if tc.process != "" {
+				processes = append(processes, tc.process)
+			}
+			k := testKeeper(t, idleCluster(), procDir(t, processes...))
+			k.a.opt.Units = &tc.units
+			pid := 0
+			for range 2 {
+				got, err := k.a.pacemakerIsStopped(t.Context(), &pid)
+				if got != tc.want || (err != nil) != (tc.units.err != nil) {
+					t.Errorf("got %v, %v", got, err)
+				}
+			}
+			if tc.units.asked != tc.asked {
+				t.Errorf("the unit was read %d times, expected %d", tc.units.asked, tc.asked)
+			}
+		})
+	}
+}
