@@ -81,14 +81,7 @@ func (a *Agent) surveyOnce(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, surveyTime)
 	defer cancel()
 	phases := a.phases()
-	var c cluster
-	c.down, _ = a.pacemakerDown()
-	c.stopping = a.pacemakerStops.Load()
-	c.cib, c.cibErr = a.readCIB(ctx, phases)
-	c.status, c.statusErr = a.opt.Cluster.Status(ctx)
-	if slices.ContainsFunc(phases, mayWin) {
-		c.nodeWhy = a.nodeGates(ctx, c)
-	}
+	c := a.look(ctx, phases)
 	restless := false
 	for i, k := range a.keepers {
 		if a.surveyKeeper(ctx, k, phases[i], c) {
@@ -96,6 +89,27 @@ func (a *Agent) surveyOnce(ctx context.Context) bool {
 		}
 	}
 	return restless
+}
+
+// stopLook bounds what is asked of a Pacemaker that is being stopped: a tool whose daemon ends meanwhile hangs.
+const stopLook = 500 * time.Millisecond
+
+// look reads the cluster.
+func (a *Agent) look(ctx context.Context, phases []lease.Phase) (c cluster) {
+	c.down, _ = a.pacemakerDown()
+	c.stopping = a.pacemakerStops.Load()
+	tools := ctx
+	if c.stopping {
+		var cancel context.CancelFunc
+		tools, cancel = context.WithTimeout(ctx, stopLook)
+		defer cancel()
+	}
+	c.cib, c.cibErr = a.readCIB(tools, phases)
+	c.status, c.statusErr = a.opt.Cluster.Status(tools)
+	if slices.ContainsFunc(phases, mayWin) {
+		c.nodeWhy = a.nodeGates(ctx, c)
+	}
+	return c
 }
 
 // readCIB reads the configuration, or repeats what was read within the last minute while every lease is held in

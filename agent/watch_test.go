@@ -1,6 +1,14 @@
 package agent
 
-import "testing"
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leasedog/leasedog/lease"
+	"github.com/leasedog/leasedog/pcmk"
+)
 
 // A stop may be over before its job is seen. One that crashed, or was started by hand, is not stopped.
 func TestPacemakerIsStopped(t *testing.T) {
@@ -41,4 +49,36 @@ func TestPacemakerIsStopped(t *testing.T) {
 			}
 		})
 	}
+}
+
+// hungTools is a cluster of which nothing is answered.
+type hungTools struct{ *fakeCluster }
+
+func (hungTools) CIB(ctx context.Context) (*pcmk.CIB, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (hungTools) Status(ctx context.Context) (pcmk.Status, error) {
+	<-ctx.Done()
+	return pcmk.Status{}, ctx.Err()
+}
+
+// The end of a planned stop must not wait for a tool that asks a daemon which ends.
+func TestLook_AtAPacemakerThatIsBeingStopped(t *testing.T) {
+	proc := procDir(t, controlled)
+	synctest.Test(t, func(t *testing.T) {
+		k := testKeeper(t, idleCluster(), proc)
+		k.a.opt.Cluster = hungTools{idleCluster()}
+		for stops, want := range map[bool]time.Duration{true: stopLook, false: surveyTime} {
+			k.a.pacemakerStops.Store(stops)
+			ctx, cancel := context.WithTimeout(t.Context(), surveyTime)
+			began := time.Now()
+			c := k.a.look(ctx, []lease.Phase{lease.Held})
+			cancel()
+			if took := time.Since(began); took != want || c.stopping != stops || c.statusErr == nil {
+				t.Errorf("stopping %v: a look took %v, expected %v (%+v)", stops, took, want, c)
+			}
+		}
+	})
 }
