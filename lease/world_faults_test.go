@@ -185,7 +185,7 @@ func (w *world) checkEnter(k *worldKeeper, from Phase, armed Instant, act Enter)
 	case act.Phase == Held && from == Winning:
 		w.won[k.name] = act.Epoch
 	case act.Phase == Losing && (from == Held || from == Leaving) && strings.HasPrefix(act.Cause, "not renewed") &&
-		(armed == 0 || armed.Add(-w.budget.StopBudget) > n.now()) && k.acked.Add(w.budget.LossAfter) > n.now():
+		(armed == 0 || armed.Add(-k.h.budget.StopBudget) > n.now()) && k.acked.Add(k.h.budget.LossAfter) > n.now():
 		w.violate("%s loses %s although a renewal sent at %v is acknowledged", n.name, k.name, k.acked)
 	}
 	if w.settled != 0 && act.Phase != Standby && act.Phase != Acquiring {
@@ -283,11 +283,12 @@ func newWorld(seed uint64, mutant string, trace *strings.Builder) *world {
 		w.leases = append(w.leases, "web")
 	}
 	w.harsh = w.chance(30)
+	w.maxHold = w.budget.Hold() + 2*time.Second
 	w.arbiter = &worldArbiter{w: w, clock: worldClock{ppm: w.ppm()}}
 	w.arbiter.disk = NewClusterSnapshot("storeA")
 	w.arbiter.start()
 	for _, name := range []string{"n1", "n2"} {
-		n := &worldNode{w: w, name: name, clock: worldClock{ppm: w.ppm()}}
+		n := &worldNode{w: w, name: name, clock: worldClock{ppm: w.ppm()}, budget: w.budget, device: w.budget}
 		w.nodes = append(w.nodes, n)
 		w.after(w.between(0, 3*time.Second), n.boot)
 	}

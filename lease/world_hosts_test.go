@@ -26,7 +26,7 @@ func (k *worldKeeper) startGuard(report func(err string)) {
 			case n.badGuard && w.chance(50):
 				err = "it does not start"
 			case n.alive && n.guard == nil && !k.a.dead:
-				n.guard = &worldGuard{n: n, due: Never, d: NewDeadman(DeadmanConfig{Born: n.now(), TimerSlack: w.budget.TimerSlack})}
+				n.guard = &worldGuard{n: n, due: Never, d: NewDeadman(DeadmanConfig{Born: n.now(), TimerSlack: n.device.TimerSlack})}
 				n.guard.schedule()
 			}
 			k.a.post(func() { done(); report(err) })
@@ -48,7 +48,7 @@ func (k *worldKeeper) callGuard(key string, ev DeadmanEvent, report func(until I
 				}
 			})
 		}
-		w.at(n.clock.real(n.now().Add(time.Second)), func() { reply(0, "the guard does not answer") })
+		n.atLocal(n.now().Add(time.Second), func() { reply(0, "the guard does not answer") })
 		w.after(w.between(100*time.Microsecond, 2*time.Millisecond), func() {
 			g := n.guard
 			switch {
@@ -62,7 +62,8 @@ func (k *worldKeeper) callGuard(key string, ev DeadmanEvent, report func(until I
 					for _, act := range g.step(ev) {
 						switch act.Do {
 						case DeadmanAccept:
-							w.after(time.Millisecond, func() { reply(act.At, "") })
+							jumps := g.d.Jumps()
+							w.after(time.Millisecond, func() { k.a.noteJumps(jumps); reply(act.At, "") })
 						case DeadmanRefuse:
 							w.after(time.Millisecond, func() { reply(act.At, act.Text) })
 						}
@@ -72,6 +73,24 @@ func (k *worldKeeper) callGuard(key string, ev DeadmanEvent, report func(until I
 			}
 		})
 	})
+}
+
+// noteJumps passes on what the guard has found, each once, as agent.noteJumps does: before the answer that told of it.
+func (a *worldAgent) noteJumps(found []DeadmanJump) {
+	for _, j := range found {
+		if slices.Contains(a.jumps, j) {
+			continue
+		}
+		a.jumps = append(a.jumps, j)
+		for _, k := range a.keepers {
+			a.post(func() {
+				if k.acked < j.S2 {
+					k.acked = k.acked.Add(-j.Size) // the world's own count
+				}
+				k.step(Jumped{Until: j.S2, Size: j.Size})
+			})
+		}
+	}
 }
 
 func (g *worldGuard) receive(f func()) {
@@ -125,7 +144,7 @@ func (g *worldGuard) step(ev DeadmanEvent) []DeadmanAction {
 			g.timer++
 			turn := g.timer
 			g.until = g.d.Nearest()
-			w.at(n.clock.real(act.At), func() { g.killed(turn) })
+			n.atLocal(act.At, func() { g.killed(turn) })
 		case DeadmanCancelTimer:
 			g.timer++
 		case DeadmanCloseSocket:
@@ -192,7 +211,7 @@ func (a *worldArbiter) start() {
 	a.life++
 	a.clock.base, a.clock.since, a.due = Instant(w.between(time.Second, 1000*time.Second)), w.now, Never
 	a.waiting, a.stalled, a.inbox, a.writing = map[RequestID]func(Answer){}, false, nil, nil
-	a.g = NewGrantor(GrantorOptions{Cluster: "erp", MinHold: 100 * time.Millisecond, MaxHold: w.budget.Hold() + 2*time.Second,
+	a.g = NewGrantor(GrantorOptions{Cluster: "erp", MinHold: 100 * time.Millisecond, MaxHold: w.maxHold,
 		MaxPause: time.Hour, Grace: w.budget.Grace, DriftPPM: 1000, RetryWrite: time.Second, NewStoreID: a.storeID}, a.disk, a.clock.at(w.now))
 	w.log("arbiter starts with %v, suspect %v", a.disk.Cluster.Stamp, a.disk.Suspect)
 	if w.mutant == "no quarantine" {

@@ -22,6 +22,7 @@ type world struct {
 	mutant  string // a wrong rule, to prove that the world sees it
 	trace   *strings.Builder
 	budget  Budget
+	maxHold time.Duration
 	leases  []string
 	arbiter *worldArbiter
 	nodes   []*worldNode
@@ -30,6 +31,7 @@ type world struct {
 	calm    bool    // the faults are over
 	settled Instant // since when every lease is held and runs; 0: not yet
 	harsh   bool    // agents are also killed and stopped between two actions of one step
+	direct  *orders // a test decides what is left to chance else
 
 	won    map[string]Epoch // highest epoch that any node won
 	paused map[string]bool  // lease/epoch of which a pause was ever on disk
@@ -68,9 +70,19 @@ func (w *world) at(t Instant, run func()) {
 
 func (w *world) after(d time.Duration, run func()) { w.at(w.now.Add(d), run) }
 
-func (w *world) chance(percent float64) bool { return w.rng.Float64()*100 < percent }
+// chance is true in so many of 100 cases. In a directed world nothing happens by chance, and what a crash cuts in the
+// middle (half the cases) is done or not as the test says.
+func (w *world) chance(percent float64) bool {
+	if w.direct != nil {
+		return percent == 50 && w.direct.halfDone
+	}
+	return w.rng.Float64()*100 < percent
+}
 
 func (w *world) between(lo, hi time.Duration) time.Duration {
+	if w.direct != nil {
+		return lo
+	}
 	return lo + time.Duration(w.rng.Int64N(int64(hi-lo)+1))
 }
 
@@ -151,7 +163,29 @@ type worldLink struct {
 	held []func()
 }
 
-func (w *world) carry(l *worldLink, run func()) {
+// worldMessage says what is on its way; a test that directs the network decides by it.
+type worldMessage struct {
+	lease  string
+	kind   string // acquire, adopt, renew, release, pause, resume, gone
+	answer bool
+}
+
+func worldKind(body any) string {
+	if a, ok := body.(Acquire); ok && a.Claim != nil {
+		return "adopt"
+	}
+	return strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", body), "lease."))
+}
+
+func (w *world) carry(n *worldNode, m worldMessage, run func()) {
+	if w.direct != nil {
+		w.direct.carry(n, m, run)
+		return
+	}
+	l := &n.up
+	if m.answer {
+		l = &n.down
+	}
 	d := w.between(500*time.Microsecond, 3*time.Millisecond)
 	switch {
 	case l.cut && w.chance(50):
@@ -188,6 +222,9 @@ type worldNode struct {
 	agent    *worldAgent
 	guard    *worldGuard
 	disturb  Instant // real time of the last fault inside this node
+	budget   Budget  // as configured
+	device   Budget  // what watchdog and timers really do
+	base     time.Duration
 	// faults
 	stops     string // quick, slow, hang
 	lateProof bool
@@ -195,6 +232,7 @@ type worldNode struct {
 	badDisk   bool
 	badGuard  bool
 	cannotRun bool
+	forcible  bool          // a stop that hangs gives way when the ladder forces it
 	outage    time.Duration // how long a reboot takes at least
 }
 
@@ -208,10 +246,22 @@ type worldResource struct {
 
 func (n *worldNode) now() Instant { return n.clock.at(n.w.now) }
 
+// atLocal runs f when this node's clock shows local, which may have stood still meanwhile.
+func (n *worldNode) atLocal(local Instant, f func()) {
+	boot := n.boots
+	n.w.at(n.clock.real(local), func() {
+		if n.boots == boot && n.now() < local {
+			n.atLocal(local, f)
+			return
+		}
+		f()
+	})
+}
+
 func (n *worldNode) boot() {
 	n.boots++
 	n.alive, n.doomed, n.run, n.res = true, false, map[string]RunRecord{}, map[string]*worldResource{}
-	n.clock.base, n.clock.since = Instant(n.w.between(5*time.Second, 1000*time.Second)), n.w.now
+	n.clock.base, n.clock.since = Instant(n.w.between(n.base+5*time.Second, n.base+1000*time.Second)), n.w.now
 	for _, l := range n.w.leases {
 		n.res[l] = &worldResource{}
 	}
@@ -252,17 +302,20 @@ func (n *worldNode) reset(why string, until Instant) {
 		return
 	}
 	n.doomed = true
-	w, b := n.w, n.w.budget
+	w, b := n.w, n.device
 	latest := n.clock.real(until.Add(b.TimerSlack + b.Watchdog + b.Quantum))
-	when := w.now
-	switch w.rng.IntN(3) {
+	when, which := w.now, 0
+	if w.direct == nil {
+		which = w.rng.IntN(3)
+	}
+	switch which {
 	case 0:
 		when = latest
 	case 1:
 		when = w.now.Add(time.Duration(w.rng.Float64() * float64(latest.Sub(w.now))))
 	}
 	k := b.ResetLatency
-	if w.chance(50) {
+	if w.direct == nil && w.chance(50) {
 		k = w.between(0, k)
 	}
 	w.log("%s will be reset: %s", n.name, why)
@@ -366,6 +419,7 @@ type worldAgent struct {
 	stopped bool
 	waiting []func()
 	due     Instant // local time of the next wake-up that is on its way
+	jumps   []DeadmanJump
 }
 
 // worldKeeper is one lease of an agent: its Holder and what its drivers do.
@@ -399,7 +453,7 @@ func (n *worldNode) startAgent() {
 	w.log("%s: agent starts", n.name)
 	for _, l := range w.leases {
 		k := &worldKeeper{a: a, name: l, polls: map[uint64]func(){}}
-		k.h = NewHolder(HolderOptions{Lease: l, Self: a.self, Budget: w.budget, GiveUpAfter: 5 * time.Second,
+		k.h = NewHolder(HolderOptions{Lease: l, Self: a.self, Budget: n.budget, GiveUpAfter: 5 * time.Second,
 			LeaveTimeout: 20 * time.Second}, a.known)
 		a.keepers = append(a.keepers, k)
 	}
@@ -584,6 +638,9 @@ func (k *worldKeeper) step(ev Event) {
 func (k *worldKeeper) carryOut(acts []Action) {
 	a, w := k.a, k.a.n.w
 	for i, act := range acts {
+		if w.direct != nil && w.direct.cut(k) {
+			return
+		}
 		if w.harsh && w.chance(0.2) && !w.calm {
 			if w.chance(50) {
 				a.kill(w.between(50*time.Millisecond, 2*w.budget.LossAfter))
@@ -632,7 +689,7 @@ func (k *worldKeeper) act(act Action) {
 			ev = DeadmanShorten{k.name, act.Epoch, k.a.self.Instance, act.Sent, act.Until}
 		}
 		k.callGuard("arm", ev, func(until Instant, err string) {
-			k.step(Armed{Epoch: act.Epoch, Sent: act.Sent, Until: until, Watchdog: n.w.budget.Watchdog, Err: err})
+			k.step(Armed{Epoch: act.Epoch, Sent: act.Sent, Until: until, Watchdog: n.device.Watchdog, Err: err})
 		})
 	case Disarm:
 		n.w.checkDisarm(k, act.Epoch)
@@ -648,6 +705,7 @@ func (k *worldKeeper) act(act Action) {
 		k.setGate(0)
 	case Stop:
 		k.ladder = &act
+		k.force()
 		k.prove()
 	case Enter:
 		k.entered(act)
@@ -672,6 +730,25 @@ func (k *worldKeeper) entered(act Enter) {
 		}
 		clear(k.polls)
 	}
+}
+
+// force is the ladder's second step, after Pacemaker's own stop was waited for.
+func (k *worldKeeper) force() {
+	n, r, s := k.a.n, k.a.n.res[k.name], k.ladder
+	if !n.forcible || s.From == Never {
+		return
+	}
+	at := s.From
+	if s.Until != Never {
+		at = at.Add(s.Until.Sub(s.From) * 2 / 5)
+	}
+	n.atLocal(at, func() {
+		if k.ladder == s && n.res[k.name] == r && r.attr == 0 && r.runs {
+			n.w.log("%s: %s is forced to stop", n.name, k.name)
+			r.runs = false
+			k.a.post(k.prove)
+		}
+	})
 }
 
 // prove reports a proof once the resource is really stopped behind a closed gate; it may come late.
@@ -709,21 +786,27 @@ func (k *worldKeeper) send(s Send) {
 		w.arbiter.ids++
 		id := w.arbiter.ids
 		ids = append(ids, id)
-		w.carry(&n.up, func() {
+		served := false
+		w.carry(n, worldMessage{k.name, worldKind(s.Body), false}, func() {
+			if served { // a copy on the way
+				w.arbiter.ids++
+				id = w.arbiter.ids
+			}
+			served = true
 			w.arbiter.ask(id, k.name, s.Body, func(ans Answer) {
-				w.carry(&n.down, func() { a.post(func() { k.answer(s, ans) }) })
+				w.carry(n, worldMessage{k.name, worldKind(s.Body), true}, func() { a.post(func() { k.answer(s, ans) }) })
 			})
 		})
 	}
 	gone := func() {
 		for _, id := range ids {
-			w.carry(&n.up, func() { w.arbiter.gone(id) })
+			w.carry(n, worldMessage{k.name, "gone", false}, func() { w.arbiter.gone(id) })
 		}
 	}
 	if acq, ok := s.Body.(Acquire); ok && acq.Claim == nil {
 		k.polls[s.Seq] = gone
 	}
-	w.at(n.clock.real(s.Deadline), func() {
+	n.atLocal(s.Deadline, func() {
 		gone()
 		a.post(func() { k.step(Failed{Seq: s.Seq, Err: "no answer"}) })
 	})
