@@ -24,7 +24,6 @@ type ladder struct {
 	stop lease.Stop
 	last error // what the last attempt missed
 	end  context.CancelFunc
-	cut  context.CancelFunc // ends the attempt that is under way
 }
 
 // Shares of the stop budget after which the next step begins, in percent.
@@ -94,15 +93,26 @@ func (l *ladder) rungs() (force, kill lease.Instant) {
 }
 
 func (l *ladder) run(ctx context.Context, number int) {
-	var rungs sync.WaitGroup
-	defer rungs.Wait()
+	var beside sync.WaitGroup
+	defer beside.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	rungs.Go(func() { l.forceInTime(ctx) })
-	rungs.Go(func() { l.severInTime(ctx) })
+	beside.Go(func() { l.forceInTime(ctx) })
+	beside.Go(func() {
+		if l.severInTime(ctx) {
+			// A proof needs less from now on. The attempt that is under way may be about to succeed, or hang in a tool: it
+			// goes on, and new ones begin beside it.
+			l.prove(ctx, number, cancel)
+		}
+	})
+	l.prove(ctx, number, cancel)
+}
+
+// prove tries again and again until a proof succeeds, here or beside it.
+func (l *ladder) prove(ctx context.Context, number int, done context.CancelFunc) {
 	for ctx.Err() == nil {
-		err := l.attempt(ctx)
-		if err == nil {
+		if l.attempt(ctx) == nil {
+			done()
 			l.k.post(lease.Proven{Ladder: number})
 			return
 		}
@@ -128,28 +138,20 @@ func (l *ladder) forceInTime(ctx context.Context) {
 	l.force(ctx)
 }
 
-// severInTime does the last resort when that is due, and tries again while it cannot be done. After it a proof needs
-// less: an attempt that still waits for a tool is cut off.
-func (l *ladder) severInTime(ctx context.Context) {
+// severInTime does the last resort when that is due, and tries again while it cannot be done. It reports whether it was.
+func (l *ladder) severInTime(ctx context.Context) bool {
 	for pause(ctx, provePace) == nil {
 		if _, kill := l.rungs(); l.k.a.opt.Now() >= kill && l.lastResort(ctx) {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			if l.cut != nil {
-				l.cut()
-			}
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // attempt tries to prove, within what is left.
 func (l *ladder) attempt(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.timeLeft(proofTime))
 	defer cancel()
-	l.mu.Lock()
-	l.cut = cancel
-	l.mu.Unlock()
 	go l.endWithPacemaker(ctx, cancel)
 	plan, err := l.k.currentPlan()
 	if err == nil {
@@ -258,7 +260,7 @@ func (l *ladder) lastResort(ctx context.Context) (done bool) {
 		return true
 	}
 	for _, p := range procs {
-		if p.Agent {
+		if p.Agent && p.Action != "monitor" { // those of the proof itself, or ones that do no harm
 			k.log().WithFields(logrus.Fields{"pid": p.PID, "action": p.Action}).
 				Warn("last resort before a reset: a resource agent is killed")
 			_ = pcmk.Kill(k.a.opt.Proc, p.Process)
