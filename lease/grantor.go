@@ -61,7 +61,7 @@ type grantLease struct {
 	longPause  bool           // the alarm about the pause was given
 	resumeAsk  bool           // an administrator asked the holder to end this very pause
 	floor      Epoch          // recovery: the highest epoch that any node has seen
-	blockUntil Instant        // recovery: claims that could not be taken back are waited out
+	blocks     []grantBlock   // recovery: claims that could not be taken back are waited out
 	reported   []string       // recovery: nodes that have reported on this lease under the new id
 	waiters    []*grantWaiter // sorted by node
 }

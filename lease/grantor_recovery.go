@@ -195,6 +195,7 @@ func (g *Grantor) takeClaims(now Instant, r Request) bool {
 	wrote := false
 	for _, c := range claimsOf(r) {
 		l := g.leases[c.lease]
+		l.unblock(r)
 		l.floor = max(l.floor, c.seen)
 		if c.claim == nil {
 			continue
@@ -204,12 +205,12 @@ func (g *Grantor) takeClaims(now Instant, r Request) bool {
 		end := g.claimEnd(now, *c.claim)
 		if !take {
 			if c.claim.Epoch >= l.rec.Epoch && !rec.Holder.SameBoot(partyOf(r.Body)) {
-				l.blockUntil = Later(l.blockUntil, end)
+				l.block(r, end)
 			}
 			continue
 		}
 		if !g.canAdd() || !g.mayWrite(now) || l.writing {
-			l.blockUntil = Later(l.blockUntil, end)
+			l.block(r, end)
 			if wrote {
 				continue
 			}
@@ -224,6 +225,34 @@ func (g *Grantor) takeClaims(now Instant, r Request) bool {
 		g.deferred = append(g.deferred, r)
 	}
 	return wrote
+}
+
+// grantBlock is a claim that is not in a record: the store could not be written, or the claim contradicts the record.
+type grantBlock struct {
+	by    Party
+	seq   uint64
+	until Instant
+}
+
+func (l *grantLease) block(r Request, until Instant) {
+	l.blocks = append(l.blocks, grantBlock{partyOf(r.Body), seqOf(r.Body), until})
+}
+
+// unblock forgets what r's sender claimed before: what it says now counts instead. A pause without an end that was
+// claimed once would be waited for for ever. What was on its way for longer says nothing of now.
+func (l *grantLease) unblock(r Request) {
+	p, seq := partyOf(r.Body), seqOf(r.Body)
+	l.blocks = slices.DeleteFunc(l.blocks, func(b grantBlock) bool {
+		return b.by.SameBoot(p) && (b.by.Instance.Older(p.Instance) || b.by == p && b.seq <= seq)
+	})
+}
+
+func (l *grantLease) blockedUntil() Instant {
+	until := Instant(0)
+	for _, b := range l.blocks {
+		until = Later(until, b.until)
+	}
+	return until
 }
 
 // recordOfClaim is the record that a claim makes, and whether it says more than the record that is there.
@@ -326,7 +355,7 @@ func (g *Grantor) endRecovery(now Instant) {
 		return
 	}
 	for _, l := range g.sorted() {
-		if len(l.reported) < 2 || now < l.blockUntil || (l.floor > l.rec.Epoch && now < l.holdEnd) {
+		if len(l.reported) < 2 || now < l.blockedUntil() || (l.floor > l.rec.Epoch && now < l.holdEnd) {
 			return
 		}
 	}
@@ -349,7 +378,7 @@ func (g *Grantor) nextOfRecovery() Instant {
 	}
 	next = g.recoveryWait()
 	for _, l := range g.leases {
-		next = Later(next, l.blockUntil)
+		next = Later(next, l.blockedUntil())
 		if l.floor > l.rec.Epoch {
 			next = Later(next, l.holdEnd)
 		}
@@ -383,7 +412,7 @@ func (g *Grantor) commitCluster(now Instant, c ClusterRecord) {
 	}
 	if g.cluster.Recovery && !c.Recovery {
 		for _, l := range g.leases {
-			l.reported, l.floor, l.blockUntil = nil, 0, 0
+			l.reported, l.floor, l.blocks = nil, 0, nil
 		}
 	}
 	g.cluster = c
