@@ -160,6 +160,22 @@ func TestAcquireRenewReleaseOverHTTP(t *testing.T) {
 	}
 }
 
+// TestStandingByEndsAPauseOnRecord: what a node says of its resources is heard over the wire.
+func TestStandingByEndsAPauseOnRecord(t *testing.T) {
+	_, _, url := newTestServer(t)
+	post(url+leasePath+"acquire", acquire("a", 1))
+	post(url+leasePath+"renew", api.Renew{Who: who("a", 2), Epoch: 1})
+	post(url+leasePath+"pause", api.Pause{Who: who("a", 3), Epoch: 1})
+	if _, a, text := post(url+leasePath+"acquire", acquire("a", 4)); a.Verdict != "denied" || a.FreeInNS != 0 {
+		t.Errorf("what runs may be paused: %s", text)
+	}
+	ask := acquire("a", 5)
+	ask.Stopped = true
+	if _, a, text := post(url+leasePath+"acquire", ask); a.Verdict != "denied" || a.FreeInNS == 0 {
+		t.Errorf("stopped: %s", text)
+	}
+}
+
 // TestLongPollIsAnsweredByTheRelease: the parked poll gets the lease with the release, not at its own end.
 func TestLongPollIsAnsweredByTheRelease(t *testing.T) {
 	s, _, url := newTestServer(t)

@@ -161,7 +161,7 @@ func (r *reader) request(verb string, text []byte) (body any, node string, err e
 		if decode(&w) {
 			body, node = lease.Acquire{Party: r.party(w.Who), Seq: w.Seq, Claim: r.claim(w.Claim), SeenEpoch: lease.Epoch(w.SeenEpoch),
 				Seen: lease.Stamp(w.Seen), Terms: r.terms(w.Terms), Hold: r.duration("hold_ns", w.HoldNS),
-				Wait: r.duration("wait_ns", w.WaitNS), Ready: w.Ready, LastResort: w.LastResort}, w.Node
+				Wait: r.duration("wait_ns", w.WaitNS), Ready: w.Ready, LastResort: w.LastResort, Stopped: w.Stopped}, w.Node
 		}
 	case api.VerbRenew:
 		var w api.Renew

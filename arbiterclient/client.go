@@ -291,7 +291,8 @@ func (c *Client) encode(body any) (verb string, wire any, seq uint64, err error)
 	switch b := body.(type) {
 	case lease.Acquire:
 		return api.VerbAcquire, api.Acquire{Who: who(b.Party, b.Seq, b.Seen), Claim: claim(b.Claim), SeenEpoch: uint64(b.SeenEpoch),
-			Terms: terms(b.Terms), HoldNS: int64(b.Hold), WaitNS: int64(b.Wait), Ready: b.Ready, LastResort: b.LastResort}, b.Seq, nil
+			Terms: terms(b.Terms), HoldNS: int64(b.Hold), WaitNS: int64(b.Wait), Ready: b.Ready, LastResort: b.LastResort,
+			Stopped: b.Stopped}, b.Seq, nil
 	case lease.Renew:
 		return api.VerbRenew, api.Renew{Who: who(b.Party, b.Seq, b.Seen), Epoch: uint64(b.Epoch), Claim: claim(b.Claim)}, b.Seq, nil
 	case lease.Release:

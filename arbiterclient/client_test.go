@@ -101,6 +101,26 @@ func TestAsk_PassedOn(t *testing.T) {
 	}
 }
 
+// What an acquire says of its node reaches the arbiter.
+func TestAsk_AcquireSaysAll(t *testing.T) {
+	var got string
+	c, err := New(Options{Cluster: "erp", Node: "node1", RequestTimeout: time.Second, URLs: []string{
+		serve(t, func(w http.ResponseWriter, r *http.Request) {
+			text, _ := io.ReadAll(r.Body)
+			got = string(text)
+			_ = json.NewEncoder(w).Encode(good())
+		})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	body := lease.Acquire{Party: renewal.Party, Seq: 42, Ready: true, LastResort: true, Stopped: true}
+	if _, err := c.Ask(ctx, "pg", body); err != nil || !strings.HasSuffix(got, `"ready":true,"last_resort":true,"stopped":true}`) {
+		t.Errorf("%v, sent %s", err, got)
+	}
+}
+
 // What is not one whole answer to this request is an error, and never an answer.
 func TestAsk_NoAnswer(t *testing.T) {
 	change := func(f func(*api.Answer)) string {

@@ -51,7 +51,7 @@ type grantLease struct {
 	lapsed     bool           // that wait is over: the grant is void
 	expired    bool           // the hold is over, decided after draining
 	quarantine bool           // nothing is known of renewals yet, since this arbiter started
-	pauseOver  bool           // a new boot of the holder ended its old boot's pause
+	pauseOver  bool           // the holder's node has shown that its pause is over, by a new boot or standing by
 	lastSeq    uint64         // of the holder's instance
 	lastRenew  bool           // lastSeq was a renewal's, so that its repeat may be answered ok
 	first      Instant        // receipt of the first renewal of this epoch

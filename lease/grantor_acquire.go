@@ -79,8 +79,14 @@ func (g *Grantor) acquire(now Instant, l *grantLease, r Request, a Acquire) {
 		// its own deadline for that answer is over; an overlapping poll that crossed the grant comes sooner
 		g.lapse(now, l, "its node asks anew without having used it")
 	}
-	if l.rec.State == RecordPaused && l.rec.Holder.Node == a.Node && l.rec.Holder.BootID != a.BootID {
-		g.endPauseOfOldBoot(now, l)
+	if l.rec.State != RecordPaused || l.rec.Holder.Node != a.Node {
+		return
+	}
+	switch {
+	case l.rec.Holder.BootID != a.BootID:
+		g.endPause(now, l, "the holder has booted anew: its old boot's pause")
+	case a.Stopped && !a.Instance.Older(l.rec.Holder.Instance):
+		g.endPause(now, l, "the holder stands by, proven stopped: the pause on record")
 	}
 }
 
@@ -128,9 +134,10 @@ func (g *Grantor) compareHolds(l *grantLease, a Acquire) {
 	}
 }
 
-// endPauseOfOldBoot: a new boot of the holder proves that what ran in the old one is dead. It waits like anybody
-// else, but for a hold, not for the pause.
-func (g *Grantor) endPauseOfOldBoot(now Instant, l *grantLease) {
+// endPause: a new boot of the holder proves that what ran in the old one is dead, and a boot that stands by, proven
+// stopped, that it is not paused, whatever a store says that was rolled back. It waits like anybody else, but for a
+// hold, not for the pause.
+func (g *Grantor) endPause(now Instant, l *grantLease, what string) {
 	if l.pauseOver || l.writing || now < g.nodes[l.rec.Holder.Node].twin {
 		return
 	}
@@ -140,7 +147,7 @@ func (g *Grantor) endPauseOfOldBoot(now Instant, l *grantLease) {
 	}
 	l.pauseOver = true
 	l.holdEnd = Earlier(l.holdEnd, now.Add(max(hold, l.rec.Carry)))
-	g.note(NoteInfo, l, l.rec.Holder.Node, "the holder has booted anew: its old boot's pause ends in %v", left(now, l.holdEnd))
+	g.note(NoteInfo, l, l.rec.Holder.Node, "%s ends in %v", what, left(now, l.holdEnd))
 }
 
 // free reports whether anybody may be granted.

@@ -52,7 +52,7 @@ func (g *Grantor) judgeFree(now Instant, l *grantLease, node string) Answer {
 	instead := fmt.Sprintf("leasedog switchover %s moves the lease", l.name)
 	switch {
 	case l.pauseOver:
-		instead = fmt.Sprintf("it has booted anew, and the pause of its old boot ends in %v", left(now, l.holdEnd).Round(time.Second/10))
+		instead = fmt.Sprintf("it has booted anew or stands by, and the pause on record ends in %v", left(now, l.holdEnd).Round(time.Second/10))
 	case a.Paused:
 		instead = fmt.Sprintf("leasedog resume %s asks it to end the pause", l.name)
 	}
@@ -194,7 +194,7 @@ func (g *Grantor) askResume(now Instant, id RequestID, name string) {
 	ago, heard := g.silence(now, l.rec.Holder)
 	switch {
 	case l.pauseOver:
-		reason = fmt.Sprintf("its holder %s has booted anew: the pause of its old boot ends in %v", node,
+		reason = fmt.Sprintf("its holder %s has booted anew or stands by: the pause on record ends in %v", node,
 			left(now, l.holdEnd).Round(time.Second/10))
 	case !heard || ago > g.renewWindow(l):
 		reason = fmt.Sprintf("nothing changed; its holder %s was %s: it must be reachable to end the pause, and is asked when "+

@@ -74,7 +74,8 @@ func (m *grantorModel) ask(n *modelNode, verb string) {
 		}
 		n.state = ""
 		body = Acquire{Party: p, Seq: n.seq, SeenEpoch: n.highest(), Seen: n.known.Stamp, Terms: m.term.Terms, Hold: hold,
-			Wait: 5 * time.Second, Ready: n.seq%2 == 0, LastResort: n.seq%7 == 0}
+			Wait: 5 * time.Second, Ready: n.seq%2 == 0, LastResort: n.seq%7 == 0,
+			Stopped: n.seq%3 != 0}
 	case "renew":
 		if n.epoch == 0 {
 			return

@@ -63,7 +63,7 @@ func (g *Grantor) renew(now Instant, l *grantLease, r Request, b Renew) {
 	}
 	if !repeat {
 		l.lastSeq, l.lastRenew = b.Seq, true
-		l.lapseAt, l.expired, l.quarantine = 0, false, false
+		l.lapseAt, l.expired, l.quarantine, l.pauseOver = 0, false, false, false
 		if l.first == 0 {
 			l.first = now
 		}

@@ -337,12 +337,13 @@ func (w *grantorWorld) message(verb, who string, kv map[string]string) {
 	}
 	_, ready := kv["ready"]
 	_, last := kv["last"]
+	_, stopped := kv["stopped"]
 	claim := w.claim(kv["claim"])
 	var body any
 	switch verb {
 	case "acquire":
 		body = Acquire{Party: p, Seq: seq, Claim: claim, SeenEpoch: epoch, Seen: seen, Terms: b.Terms, Hold: hold,
-			Wait: w.duration(cmpOr(kv["wait"], "0s")), Ready: ready, LastResort: last}
+			Wait: w.duration(cmpOr(kv["wait"], "0s")), Ready: ready, LastResort: last, Stopped: stopped}
 	case "renew":
 		body = Renew{Party: p, Epoch: epoch, Seq: seq, Seen: seen, Claim: claim}
 	case "release":
@@ -414,7 +415,7 @@ func (w *grantorWorld) pairs(words []string) map[string]string {
 		out[k] = v
 	}
 	for _, k := range slices.Sorted(maps.Keys(out)) {
-		if !slices.Contains([]string{"seq", "seen", "epoch", "lease", "profile", "hold", "ready", "last", "claim", "wait", "for"}, k) {
+		if !slices.Contains([]string{"seq", "seen", "epoch", "lease", "profile", "hold", "ready", "last", "stopped", "claim", "wait", "for"}, k) {
 			w.t.Fatalf("unknown key %q", k)
 		}
 	}

@@ -40,7 +40,8 @@ func (h *Holder) sendAcquire(now Instant) {
 	h.nextSend = now.Add(b.RenewEvery)
 	h.send(now, kindAcquire, wait+b.RequestTimeout, func(seq uint64) any {
 		return Acquire{Party: h.opt.Self, Seq: seq, SeenEpoch: h.known.Epochs[h.opt.Lease], Seen: h.known.Stamp,
-			Terms: b.Terms, Hold: b.Hold(), Wait: wait, Ready: true, LastResort: now < h.standBack}
+			Terms: b.Terms, Hold: b.Hold(), Wait: wait, Ready: true, LastResort: now < h.standBack,
+			Stopped: h.startBy == 0}
 	})
 }
 

@@ -160,6 +160,16 @@ func (r *rig) win() {
 	r.wantPhase(Held)
 }
 
+// What stands by is proven stopped, and says so.
+func TestHolder_AsksAsStopped(t *testing.T) {
+	r := newRig(t)
+	r.start(Found{Active: No})
+	r.ready()
+	if a, ok := r.last().Body.(Acquire); !ok || !a.Stopped {
+		t.Fatalf("%+v", r.last().Body)
+	}
+}
+
 func (r *rig) order(want ...string) {
 	r.t.Helper()
 	i := 0
@@ -600,6 +610,9 @@ func TestHolder_StartOnActiveGroup(t *testing.T) {
 	r.wantPhase(Acquiring)
 	if r.stop != nil {
 		t.Fatal("the resource was touched before the lease was asked for")
+	}
+	if r.last().Body.(Acquire).Stopped {
+		t.Fatal("what is active counts as stopped")
 	}
 	r.answer(ans(Granted, 7))
 	r.answer(ans(OK, 7))

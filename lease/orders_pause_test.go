@@ -211,6 +211,23 @@ func orderRecoveryOfPausedLease(t *testing.T) {
 		o.until(length, "n2 holds", o.holds(o.n2))
 		o.want(o.w.now.Sub(told) > length+o.w.budget.Hold(), "n2 holds %v after the claim", o.w.now.Sub(told))
 	}
+
+	// The pause is over and the lease released, and the store goes back to when it was paused. Nobody claims anything, and
+	// the boot on record stands by, proven stopped: no pause keeps both nodes out for ever (4.3.10).
+	o := paused(t, 0)
+	old := o.w.arbiter.disk
+	o.tell(o.n1, ResumeAsked{})
+	o.until(5*time.Second, "n1 holds", o.holds(o.n1))
+	for _, n := range o.w.nodes {
+		o.tell(n, LeaveAsked{Cause: "test", Retire: true})
+	}
+	o.until(5*time.Second, "n1 stands by", o.in(o.n1, Standby))
+	o.run(20 * time.Second)
+	o.restartArbiter(time.Second, func(d *Snapshot) { *d = old })
+	for _, n := range o.w.nodes {
+		o.tell(n, AcquireAsked{})
+	}
+	o.until(o.w.maxHold+o.w.budget.Hold()+10*time.Second, "somebody holds", func() bool { return o.holds(o.n1)() || o.holds(o.n2)() })
 }
 
 // attack 8. Only the holder's own agent ends a pause, after a renewal was acknowledged and its guard is armed (4.4.9).

@@ -98,6 +98,7 @@ type Acquire struct {
 	Wait       time.Duration // how long the arbiter may keep the answer; at most MaxWait
 	Ready      bool          // the gates of this node are open now: it could run the resources at once
 	LastResort bool          // stands back: grant only if the lease is free and nobody else waits
+	Stopped    bool          // the guarded resources are proven stopped here: this boot holds nothing, nor pauses it
 }
 
 // MaxWait bounds a long poll.

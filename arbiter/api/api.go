@@ -74,6 +74,7 @@ type Acquire struct {
 	WaitNS     int64  `json:"wait_ns,omitempty"`
 	Ready      bool   `json:"ready"`
 	LastResort bool   `json:"last_resort,omitempty"`
+	Stopped    bool   `json:"stopped,omitempty"`
 }
 
 // Renew restarts a hold.
