@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -189,8 +190,10 @@ func playGuardKilled(ctx context.Context, r *Run) error {
 	return nil
 }
 
+// playCrash: the dead node stays off until the peer has taken over, as any machine does. A container that joins again
+// within three seconds has Pacemaker elect a coordinator in the middle of the takeover.
 func playCrash(ctx context.Context, r *Run) error {
-	if err := r.Phase(ctx); err != nil {
+	if err := errors.Join(r.StayDown(r.Holder, true), r.Phase(ctx)); err != nil {
 		return err
 	}
 	if err := r.Fault(r.Holder+" loses power", func() error { return r.Crash(ctx, r.Holder) }); err != nil {
