@@ -596,3 +596,36 @@ func pacemakerGoes(t *testing.T, asserts bool) {
 		}
 	})
 }
+
+// After the last resort a proof needs no coordinator: it succeeds beside an attempt that hangs in asking one, before the
+// reset. (No controller or executor is in this /proc, so that nothing is killed.)
+func TestLadder_ProvesBesideAHungAttempt(t *testing.T) {
+	proc := procDir(t, "50 /usr/libexec/pacemaker/pacemaker-attrd")
+	synctest.Test(t, func(t *testing.T) {
+		hung := hungDC{idleCluster()}
+		k := testKeeper(t, hung.fakeCluster, proc)
+		k.a.opt.Cluster = hung
+		k.plan = &twoPrimitives
+		k.gate.set(0)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s, began, now := k.a.budget().StopBudget, time.Now(), k.a.opt.Now()
+		k.ladder.start(ctx, lease.Stop{Ladder: 1, From: now, Until: now.Add(s)})
+		select {
+		case l := <-k.a.mail:
+			if took := time.Since(began); l.ev != (lease.Proven{Ladder: 1}) || took < s*killAt/100 {
+				t.Errorf("%+v after %v", l.ev, took)
+			}
+		case <-time.After(s):
+			t.Error("not proven before the reset")
+		}
+	})
+}
+
+// hungDC is a cluster whose coordinator never answers.
+type hungDC struct{ *fakeCluster }
+
+func (hungDC) DCState(ctx context.Context) (pcmk.DC, error) {
+	<-ctx.Done()
+	return pcmk.DC{}, ctx.Err()
+}
