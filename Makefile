@@ -62,6 +62,7 @@ $(sbindir)    0755 bin/leasedog
 $(sbindir)    0755 bin/leasedog-arbiter
 $(unitdir)    0644 packaging/systemd/leasedog.service
 $(unitdir)    0644 packaging/systemd/leasedog-guard.service
+$(unitdir)    0644 packaging/systemd/leasedog-handover.service
 $(unitdir)    0644 packaging/systemd/leasedog-arbiter.service
 $(tmpfilesd)  0644 packaging/tmpfiles/leasedog.conf
 $(sysusersd)  0644 packaging/sysusers/leasedog-arbiter.conf

@@ -131,8 +131,9 @@ type Agent struct {
 	cibAt      lease.Instant
 	cibChanged atomic.Bool // since it was read
 
-	holding        atomic.Bool // a lease is held
-	pacemakerStops atomic.Bool // Pacemaker's unit is being stopped or restarted
+	holding  atomic.Bool // a lease is held
+	stops    stopWatch
+	handover handover
 
 	base    atomic.Pointer[lease.Budget] // as configured
 	bud     atomic.Pointer[lease.Budget] // and with what the guard can do on this node

@@ -103,13 +103,18 @@ func (k *keeper) servesHere(p pcmk.Primitive, st pcmk.Status) bool {
 		if !slices.Contains(r.Nodes, k.a.node) {
 			continue
 		}
-		want := r.Role == pcmk.RoleStarted || r.Role == pcmk.RolePromoted || r.Role == pcmk.RoleUnpromoted
-		if p.Role == pcmk.RolePromoted {
-			want = r.Role == pcmk.RolePromoted
-		}
-		return want && r.Failed != pcmk.Yes
+		return serves(p, r)
 	}
 	return false
+}
+
+// serves reports whether this instance of p is in the role of a holder and has not failed.
+func serves(p pcmk.Primitive, r pcmk.Resource) bool {
+	want := r.Role == pcmk.RoleStarted || r.Role == pcmk.RolePromoted || r.Role == pcmk.RoleUnpromoted
+	if p.Role == pcmk.RolePromoted {
+		want = r.Role == pcmk.RolePromoted
+	}
+	return want && r.Failed != pcmk.Yes
 }
 
 // failing says why Pacemaker does not run a resource here, and since when. Either it has failed too often, or its start

@@ -290,6 +290,9 @@ func (h handler) Do(ctx context.Context, r control.Request) (string, error) {
 		h.a.pokeSurvey()
 		return "looking", nil
 	}
+	if r.Verb == control.VerbHandover {
+		return h.handOver(ctx)
+	}
 	i := slices.IndexFunc(h.a.keepers, func(k *keeper) bool { return k.name == r.Lease })
 	if i < 0 {
 		return "", control.Refuse(control.CodeNoLease, "leasedog status lists them", "there is no lease %q", r.Lease)

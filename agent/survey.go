@@ -97,7 +97,7 @@ const stopLook = 500 * time.Millisecond
 // look reads the cluster.
 func (a *Agent) look(ctx context.Context, phases []lease.Phase) (c cluster) {
 	c.down, _ = a.pacemakerDown()
-	c.stopping = a.pacemakerStops.Load()
+	c.stopping = a.stops.now.Load()
 	tools := ctx
 	if c.stopping {
 		var cancel context.CancelFunc
@@ -261,6 +261,9 @@ func (a *Agent) nodeGates(ctx context.Context, c cluster) (why []string) {
 	}
 	if err := a.checkGuard(ctx); err != nil {
 		why = append(why, fmt.Sprintf("the guard could not run: %v", err))
+	}
+	if c.stopping {
+		return append(why, "Pacemaker is being stopped on this node")
 	}
 	if c.statusErr != nil {
 		return append(why, fmt.Sprintf("Pacemaker does not answer: %v", c.statusErr))

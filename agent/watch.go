@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -16,9 +18,10 @@ import (
 const pacemakerUnit = "pacemaker.service"
 
 const (
-	// stopsEvery is how often systemd is asked whether Pacemaker is being stopped, while a lease is held: a planned stop
-	// is to cost no more than stop and start.
+	// stopsEvery is how often Pacemaker's process is looked for while a lease is held, and askEvery how often systemd is
+	// asked whether it is being stopped: a stop without leasedog-handover.service is to cost little more than one with it.
 	stopsEvery = 400 * time.Millisecond
+	askEvery   = 5 * time.Second
 	// lookAgain is how long to wait for a folder that cannot be watched yet.
 	lookAgain = 10 * time.Second
 )
@@ -60,45 +63,70 @@ func (a *Agent) watchFolder(ctx context.Context) error {
 	}
 }
 
-// watchPacemaker notices at once that Pacemaker is being stopped, or was. What cannot be asked changes nothing.
+// watchPacemaker notices soon that Pacemaker is being stopped, or was, when nobody asked for a handover before.
 func (a *Agent) watchPacemaker(ctx context.Context) {
-	for pid := 0; pause(ctx, stopsEvery) == nil; {
-		if !a.holding.Load() {
-			a.pacemakerStops.Store(false)
-			continue
-		}
-		one, cancel := context.WithTimeout(ctx, toolTime)
-		stops, err := a.pacemakerIsStopped(one, &pid)
-		cancel()
-		if err == nil && a.pacemakerStops.Swap(stops) != stops {
-			a.pokeSurvey()
+	for asked := lease.Instant(0); pause(ctx, stopsEvery) == nil; {
+		stops, now := a.stops.now.Load(), a.opt.Now()
+		if a.holding.Load() && !a.stops.alive(a.opt.Proc) || (a.holding.Load() || stops) && now.Sub(asked) >= askEvery {
+			asked = now
+			_, _ = a.lookAtStop(ctx)
 		}
 	}
 }
 
+// stopWatch is what is known about a stop of Pacemaker.
+type stopWatch struct {
+	asking sync.Mutex   // one question at a time: a late answer must not replace a newer one
+	pid    atomic.Int64 // Pacemaker's main process as systemd last named it; 0: not known
+	now    atomic.Bool  // its unit is being stopped or restarted, or was stopped
+}
+
+// alive reports whether Pacemaker's main process is there. A look costs next to nothing, a question to systemd is dear.
+func (s *stopWatch) alive(proc string) bool {
+	pid := s.pid.Load()
+	_, err := os.Stat(filepath.Join(proc, strconv.FormatInt(pid, 10)))
+	return pid != 0 && err == nil
+}
+
+// lookAtStop asks systemd, and has the cluster looked at when the answer has changed. What cannot be asked changes nothing.
+func (a *Agent) lookAtStop(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, toolTime)
+	defer cancel()
+	a.stops.asking.Lock()
+	defer a.stops.asking.Unlock()
+	stops, err := a.pacemakerIsStopped(ctx)
+	if err != nil {
+		return false, err
+	}
+	if a.stops.now.Swap(stops) != stops {
+		a.pokeSurvey()
+	}
+	return stops, nil
+}
+
 // pacemakerIsStopped tells whether an administrator stops Pacemaker or has stopped it. A stop of an idle Pacemaker takes
 // less time than passes between two questions, so its job may never be seen; then its unit is inactive and no daemon
-// runs. (One that crashed is failed, or about to be started again.) The unit is read only when the process pid, its main
-// one, is not there: that is dear.
-func (a *Agent) pacemakerIsStopped(ctx context.Context, pid *int) (bool, error) {
+// runs. The unit is read only when the process is not there: that is dear. One that crashed is failed, or has a restart job while it waits to be started again: that is no stop.
+func (a *Agent) pacemakerIsStopped(ctx context.Context) (bool, error) {
 	job, err := a.opt.Units.JobType(ctx, pacemakerUnit)
-	if err != nil || job == "stop" || job == "restart" {
+	if err != nil || job == "stop" {
 		return err == nil, err
 	}
-	if *pid != 0 {
-		if _, err := os.Stat(filepath.Join(a.opt.Proc, strconv.Itoa(*pid))); err == nil {
-			return false, nil
-		}
+	if job == "" && a.stops.alive(a.opt.Proc) {
+		return false, nil
 	}
 	u, err := a.opt.Units.Unit(ctx, pacemakerUnit)
 	if err != nil {
 		return false, err
 	}
-	*pid = u.MainPID
-	if u.Active != "inactive" {
-		return false, nil
+	a.stops.pid.Store(int64(u.MainPID))
+	switch u.Active {
+	case "active", "deactivating":
+		return job == "restart", nil
+	case "inactive":
+		return a.pacemakerDown() // started by hand it has no active unit either
 	}
-	return a.pacemakerDown() // started by hand it has no active unit either
+	return false, nil
 }
 
 // noteHolding is the loop's.

@@ -23,8 +23,10 @@ func TestPacemakerIsStopped(t *testing.T) {
 		{"runs", fakeUnits{active: "active", main: main}, controlled, false, 1},
 		{"runs, and is asked for with every look", fakeUnits{active: "active", main: 51}, controlled, false, 2},
 		{"is being stopped", fakeUnits{active: "deactivating", job: "stop", main: main}, controlled, true, 0},
-		{"is being restarted", fakeUnits{active: "deactivating", job: "restart", main: main}, controlled, true, 0},
+		{"is being restarted", fakeUnits{active: "deactivating", job: "restart", main: main}, controlled, true, 2},
+		{"is about to be restarted", fakeUnits{active: "active", job: "restart", main: main}, controlled, true, 2},
 		{"was stopped before anybody looked", fakeUnits{active: "inactive"}, "", true, 2},
+		{"crashed, and systemd restarts it", fakeUnits{active: "activating", job: "restart"}, "", false, 2},
 		{"crashed and is started again", fakeUnits{active: "activating"}, "", false, 2},
 		{"crashed for good", fakeUnits{active: "failed"}, "", false, 2},
 		{"was started by hand", fakeUnits{active: "inactive"}, controlled, false, 2},
@@ -37,11 +39,10 @@ func TestPacemakerIsStopped(t *testing.T) {
 			}
 			k := testKeeper(t, idleCluster(), procDir(t, processes...))
 			k.a.opt.Units = &tc.units
-			pid := 0
 			for range 2 {
-				got, err := k.a.pacemakerIsStopped(t.Context(), &pid)
-				if got != tc.want || (err != nil) != (tc.units.err != nil) {
-					t.Errorf("got %v, %v", got, err)
+				got, err := k.a.lookAtStop(t.Context())
+				if got != tc.want || (err != nil) != (tc.units.err != nil) || k.a.stops.now.Load() != tc.want {
+					t.Errorf("got %v, %v, noted %v", got, err, k.a.stops.now.Load())
 				}
 			}
 			if tc.units.asked != tc.asked {
@@ -71,7 +72,7 @@ func TestLook_AtAPacemakerThatIsBeingStopped(t *testing.T) {
 		k := testKeeper(t, idleCluster(), proc)
 		k.a.opt.Cluster = hungTools{idleCluster()}
 		for stops, want := range map[bool]time.Duration{true: stopLook, false: surveyTime} {
-			k.a.pacemakerStops.Store(stops)
+			k.a.stops.now.Store(stops)
 			ctx, cancel := context.WithTimeout(t.Context(), surveyTime)
 			began := time.Now()
 			c := k.a.look(ctx, []lease.Phase{lease.Held})

@@ -25,6 +25,8 @@ const (
 	VerbAcquire    Verb = "acquire"
 	VerbPause      Verb = "pause"
 	VerbResume     Verb = "resume"
+	// VerbHandover is asked before Pacemaker is stopped: until nothing is left to wait for, the answer is CodeTryAgain.
+	VerbHandover Verb = "handover"
 )
 
 // readable says whether a peer that is not root may use v.

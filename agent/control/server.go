@@ -173,7 +173,7 @@ func (s *Server) answer(ctx context.Context, data []byte, root bool) Response {
 		}
 	case VerbWhy:
 		out.Events, err = s.handler.Why(ctx)
-	case VerbPoke, VerbSwitchover, VerbRelease, VerbAcquire, VerbPause, VerbResume:
+	case VerbPoke, VerbSwitchover, VerbRelease, VerbAcquire, VerbPause, VerbResume, VerbHandover:
 		out.Message, err = s.handler.Do(ctx, r)
 	default:
 		return Response{Error: Refuse(CodeBadRequest, "agent and command are of different versions; restart the agent",

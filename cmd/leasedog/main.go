@@ -107,7 +107,7 @@ func newRootCommand() *cobra.Command {
 		newAgentCommand(o), newGuardCommand(),
 		newStatusCommand(o), newWhyCommand(o),
 		newSwitchoverCommand(o), newReleaseCommand(o), newAcquireCommand(o),
-		newPauseCommand(o), newResumeCommand(o),
+		newPauseCommand(o), newResumeCommand(o), newHandoverCommand(o),
 		newBudgetCommand(o), newConfigCommand(o), newConstraintsCommand(o), newVersionCommand(o),
 	)
 	return root

@@ -1,0 +1,110 @@
+package agent
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leasedog/leasedog/agent/control"
+	"github.com/leasedog/leasedog/lease"
+	"github.com/leasedog/leasedog/pcmk"
+)
+
+func TestDelaysStop(t *testing.T) {
+	for p, want := range map[lease.Phase][2]bool{ // patient, not patient
+		"": {}, lease.Standby: {}, lease.Acquiring: {}, lease.Paused: {}, lease.Resuming: {},
+		lease.Held: {true, false}, lease.Winning: {true, false},
+		lease.Leaving: {true, true}, lease.Losing: {true, true}, lease.Stopped: {true, true},
+	} {
+		if got := [2]bool{delaysStop(p, true), delaysStop(p, false)}; got != want {
+			t.Errorf("%q: got %v, expected %v", p, got, want)
+		}
+	}
+}
+
+// What was left is waited for until the peer runs it, and no longer than followTime.
+func TestHandOver(t *testing.T) {
+	elsewhere := func(st *pcmk.Status) {
+		for i := range st.Resources[0].Children {
+			member(st, i).Nodes = []string{"node2"}
+		}
+	}
+	for _, tc := range []struct {
+		name   string
+		names  []string // of the leases that were in the way
+		change func(*pcmk.Status)
+		job    string
+		wait   time.Duration
+	}{
+		{"nothing was held", nil, func(*pcmk.Status) {}, "stop", 0},
+		{"the peer has not started it", []string{"pg"}, func(*pcmk.Status) {}, "stop", followTime},
+		{"the peer runs it", []string{"pg"}, elsewhere, "stop", 0},
+		{"the peer runs one of two", []string{"pg"}, func(st *pcmk.Status) { elsewhere(st); member(st, 0).Nodes = nil }, "stop", followTime},
+		{"the peer fails to start it", []string{"pg"}, func(st *pcmk.Status) { elsewhere(st); member(st, 0).Failed = pcmk.Yes }, "stop", followTime},
+		{"it is not to run", []string{"pg"}, func(st *pcmk.Status) {
+			for i := range st.Resources[0].Children {
+				member(st, i).Nodes, member(st, i).Target = nil, pcmk.RoleStopped
+			}
+		}, "stop", 0},
+		{"there is no peer", []string{"pg"}, func(st *pcmk.Status) { st.Nodes = st.Nodes[:1] }, "stop", 0},
+		{"the peer is away", []string{"pg"}, func(st *pcmk.Status) { st.Nodes[1].Online = pcmk.No }, "stop", 0},
+		{"Pacemaker is not being stopped", []string{"pg"}, func(*pcmk.Status) {}, "start", 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			proc := procDir(t, controlled)
+			synctest.Test(t, func(t *testing.T) {
+				f := idleCluster()
+				f.status = servingStatus(tc.change)
+				k := testKeeper(t, f, proc)
+				k.learnPlan(twoPrimitives, nil)
+				k.a.keepers = []*keeper{k}
+				k.a.opt.Units = &fakeUnits{active: "active", job: tc.job, main: 50}
+				close(k.a.done) // no loop: the lease counts as left
+				k.a.handover.names = tc.names
+				waited := time.Duration(0)
+				for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+					waited = time.Since(began)
+					_, err := (handler{k.a}).handOver(t.Context())
+					var refusal *control.Error
+					if err == nil {
+						break
+					}
+					if !errors.As(err, &refusal) || refusal.Code != control.CodeTryAgain || waited > time.Minute {
+						t.Fatal(err)
+					}
+				}
+				if waited != tc.wait {
+					t.Errorf("Pacemaker's stop waits %v, expected %v", waited, tc.wait)
+				}
+			})
+		})
+	}
+}
+
+// A second stop of Pacemaker is waited for like the first one; without an answer of systemd none is.
+func TestHandOver_Again(t *testing.T) {
+	k := testKeeper(t, idleCluster(), procDir(t, controlled))
+	units := &fakeUnits{active: "active", main: 50}
+	k.a.opt.Units = units
+	close(k.a.done)
+	o := &k.a.handover
+	ask := func(job string) lease.Instant {
+		units.job = job
+		if _, err := (handler{k.a}).handOver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return o.since
+	}
+	first := ask("stop")
+	if again := ask("stop"); first == 0 || again != first {
+		t.Errorf("patience counts from %v, then from %v", first, again)
+	}
+	if since := ask(""); since != 0 || o.left != 0 {
+		t.Errorf("after the stop patience counts from %v and %v", since, o.left)
+	}
+	units.err = errDown
+	if _, err := (handler{k.a}).handOver(t.Context()); err == nil {
+		t.Error("no error when systemd does not answer")
+	}
+}
