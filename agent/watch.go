@@ -20,7 +20,7 @@ const pacemakerUnit = "pacemaker.service"
 const (
 	// stopsEvery is how often Pacemaker's process is looked for while a lease is held, and askEvery how often systemd is
 	// asked whether it is being stopped: a stop without leasedog-handover.service is to cost little more than one with it.
-	stopsEvery = 400 * time.Millisecond
+	stopsEvery = time.Second
 	askEvery   = 5 * time.Second
 	// lookAgain is how long to wait for a folder that cannot be watched yet.
 	lookAgain = 10 * time.Second
