@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -628,4 +630,47 @@ type hungDC struct{ *fakeCluster }
 func (hungDC) DCState(ctx context.Context) (pcmk.DC, error) {
 	<-ctx.Done()
 	return pcmk.DC{}, ctx.Err()
+}
+
+// The last resort ends what could still start something, and spares monitors: the proof's own are among them. The
+// processes are real; the /proc that names them is not, so that nothing else on this machine can be meant.
+func TestLadder_LastResortSparesMonitors(t *testing.T) {
+	const db = "/bin/sh /usr/lib/ocf/resource.d/lab/db "
+	ends := map[string]bool{db + "start OCF_RESOURCE_INSTANCE=r2": true, db + "stop OCF_RESOURCE_INSTANCE=r1": true,
+		db + "monitor OCF_RESOURCE_INSTANCE=r2": false, db + "start OCF_RESOURCE_INSTANCE=other": false,
+		"/usr/libexec/pacemaker/pacemaker-execd": true, "/usr/libexec/pacemaker/pacemaker-attrd": false}
+	victims := map[string]*exec.Cmd{}
+	var lines []string
+	for what := range ends {
+		cmd := exec.Command("sleep", "60")
+		must(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		victims[what] = cmd
+		lines = append(lines, fmt.Sprintf("%d %s", cmd.Process.Pid, what))
+	}
+	k := testKeeper(t, idleCluster(), procDir(t, lines...))
+	k.plan = &twoPrimitives
+	k.gate.set(0)
+	if !k.ladder.lastResort(t.Context()) {
+		t.Fatal("it was not the last resort")
+	}
+	for what, dies := range ends {
+		cmd := victims[what]
+		if !dies { // it must still be there to be ended
+			must(t, cmd.Process.Signal(syscall.SIGTERM))
+		}
+		_ = cmd.Wait()
+		if by := cmd.ProcessState.Sys().(syscall.WaitStatus).Signal(); (by == syscall.SIGKILL) != dies {
+			t.Errorf("%s ended by %v, expected a kill: %v", what, by, dies)
+		}
+	}
+}
+
+// A proof asks nobody while a resource agent is at work here: that keeps a busy machine busy, and is in vain.
+func TestProve_LooksAtProcessesFirst(t *testing.T) {
+	f := idleCluster()
+	k := testKeeper(t, f, procDir(t, controlled, "77 /bin/sh /usr/lib/ocf/resource.d/lab/db stop OCF_RESOURCE_INSTANCE=r1"))
+	if err := k.prove(t.Context(), twoPrimitives); err == nil || len(f.calls) != 0 {
+		t.Errorf("got %v after %v", err, f.calls)
+	}
 }
