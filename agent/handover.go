@@ -70,13 +70,14 @@ func (a *Agent) inTheWayOfStop(patient bool) (names []string) {
 	return names
 }
 
-// delaysStop tells whether Pacemaker's stop is to wait for a lease in this phase: for one that is being left, and for a
-// while for one that is about to be.
+// delaysStop tells whether Pacemaker's stop is to wait for a lease in this phase: for one whose resources are being stopped,
+// and for a while for one that is about to be left. One that is Stopped only has to be given back, which an arbiter that
+// cannot be reached would delay for ever.
 func delaysStop(p lease.Phase, patient bool) bool {
 	switch p {
 	case lease.Held, lease.Winning:
 		return patient
-	case lease.Leaving, lease.Losing, lease.Stopped:
+	case lease.Leaving, lease.Losing:
 		return true
 	}
 	return false

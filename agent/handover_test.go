@@ -13,9 +13,9 @@ import (
 
 func TestDelaysStop(t *testing.T) {
 	for p, want := range map[lease.Phase][2]bool{ // patient, not patient
-		"": {}, lease.Standby: {}, lease.Acquiring: {}, lease.Paused: {}, lease.Resuming: {},
+		"": {}, lease.Standby: {}, lease.Acquiring: {}, lease.Paused: {}, lease.Resuming: {}, lease.Stopped: {},
 		lease.Held: {true, false}, lease.Winning: {true, false},
-		lease.Leaving: {true, true}, lease.Losing: {true, true}, lease.Stopped: {true, true},
+		lease.Leaving: {true, true}, lease.Losing: {true, true},
 	} {
 		if got := [2]bool{delaysStop(p, true), delaysStop(p, false)}; got != want {
 			t.Errorf("%q: got %v, expected %v", p, got, want)
