@@ -49,6 +49,8 @@ func lifeScenarios() []Scenario {
 			Run:   func(ctx context.Context, r *Run) error { return playFailedResource(ctx, r, true) }},
 		{Name: "crm-move", Config: lan, Bound: plannedBound, Run: playMove,
 			About: "crm_resource --move, to the peer or away: Pacemaker does not want the group on the holder any more, the peer runs"},
+		{Name: "found-active-stop-hangs", Config: lan, Bound: 30 * time.Second, Run: playFoundActive,
+			About: "an agent starts, without the arbiter, on a node where somebody started the resource by hand; its stop hangs"},
 		{Name: "install-and-remove", Config: lan, Bound: noTransition, Run: playInstall,
 			About: "leasedog is removed from a running pair and installed on it again, with a new arbiter: nothing stops"},
 	}
@@ -378,6 +380,54 @@ func (c *Cluster) causes(ctx context.Context, node string, epoch uint64) (stages
 		}
 	}
 	return stages, nil
+}
+
+// playFoundActive: nobody holds the lease, so that the node must not run the resource, and it cannot stop it.
+func playFoundActive(ctx context.Context, r *Run) error {
+	at := func(verb string, nodes ...string) error {
+		var errs []error
+		for _, node := range nodes {
+			errs = append(errs, r.systemctl(ctx, node, verb, agentUnit))
+		}
+		return errors.Join(errs...)
+	}
+	if err := r.Fault("stop both agents", func() error { return at("stop", r.Standby(), r.Holder) }); err != nil {
+		return err
+	}
+	if err := r.Steer(r.Holder, StopHang, ""); err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		what string
+		do   func() error
+	}{
+		{"cut the arbiter", func() error { return r.Cut(ctx, Cut{Link: r.Holder + "-arbiter", Way: BothWays}) }},
+		{"start the resource by hand", func() error {
+			_, err := r.Exec(ctx, r.Holder, "crm_resource", "--force-start", "-r", "canary")
+			return err
+		}},
+		{"start the agent", func() error { return at("start", r.Holder) }},
+	} {
+		if err := r.step(step.what, step.do); err != nil {
+			return err
+		}
+	}
+	if err := waitFor(ctx, r.Holder+" to be reset", 30*time.Second, func() error {
+		if len(r.Ends(r.Holder)) == 0 {
+			return errors.New("it is up")
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := r.awaitBoot(ctx, r.Holder); err != nil {
+		return err
+	}
+	r.expectGuardReset(ctx)
+	if err := errors.Join(r.Heal(ctx), at("start", r.Standby())); err != nil {
+		return err
+	}
+	return r.WaitSettled(ctx)
 }
 
 func playStopPacemaker(ctx context.Context, r *Run) (err error) {
