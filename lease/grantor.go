@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -25,6 +26,7 @@ type Grantor struct {
 	cluster ClusterRecord
 	suspect bool // the first thing to do is to enter recovery under a new id
 	leases  map[string]*grantLease
+	inOrder []*grantLease // the same, by name; replaced and never changed when one is added
 	nodes   map[string]*grantNode
 
 	lastGen  uint64 // the highest generation that was ever sent to the store, written or not
@@ -123,7 +125,7 @@ func NewGrantor(opt GrantorOptions, snap Snapshot, now Instant) *Grantor {
 				l.holdEnd = now.Add(hold)
 			}
 		}
-		g.leases[r.Lease] = l
+		g.addLease(l)
 	}
 	for _, n := range snap.Nodes {
 		g.nodes[n.Node] = &grantNode{rec: n}
@@ -387,12 +389,12 @@ func (g *Grantor) note(level NoteLevel, l *grantLease, node, format string, args
 }
 
 // sorted returns the leases in the order of their names.
-func (g *Grantor) sorted() []*grantLease {
-	var out []*grantLease
-	for _, name := range slices.Sorted(maps.Keys(g.leases)) {
-		out = append(out, g.leases[name])
-	}
-	return out
+func (g *Grantor) sorted() []*grantLease { return g.inOrder }
+
+func (g *Grantor) addLease(l *grantLease) {
+	g.leases[l.name] = l
+	g.inOrder = append(slices.Clone(g.inOrder), l)
+	slices.SortFunc(g.inOrder, func(a, b *grantLease) int { return cmp.Compare(a.name, b.name) })
 }
 
 // withDrift takes the larger bound of the two clocks.

@@ -44,7 +44,7 @@ func (g *Grantor) acquire(now Instant, l *grantLease, r Request, a Acquire) {
 		g.adopt(now, l, r, a)
 		return
 	}
-	if v, why := g.judgeTerms(a); v != "" {
+	if v, why := g.judgeTerms(l, a); v != "" {
 		g.reply(r.ID, Answer{Verdict: v, Seq: a.Seq, Epoch: l.rec.Epoch, Reason: why})
 		return
 	}
@@ -100,7 +100,12 @@ func (g *Grantor) waiterOf(l *grantLease, node string) *grantWaiter {
 }
 
 // judgeTerms says whether the budgets of both sides allow a grant at all.
-func (g *Grantor) judgeTerms(a Acquire) (Verdict, string) {
+func (g *Grantor) judgeTerms(l *grantLease, a Acquire) (Verdict, string) {
+	if slices.ContainsFunc(l.waiters, func(w *grantWaiter) bool {
+		return w.node == a.Node && w.req.Hold != 0 && w.req.Hold == a.Hold && w.req.Terms == a.Terms
+	}) {
+		return "", "" // a waiter asks again, with what was allowed before
+	}
 	if a.Hold < g.opt.MinHold || a.Hold > g.opt.MaxHold {
 		return Refused, fmt.Sprintf("hold %v is not within this arbiter's min_hold %v to max_hold %v",
 			a.Hold, g.opt.MinHold, g.opt.MaxHold)

@@ -92,7 +92,7 @@ func (g *Grantor) leaseNamed(name string) *grantLease {
 	l := g.leases[name]
 	if l == nil && len(g.leases) < maxLeases {
 		l = &grantLease{name: name, rec: Record{Lease: name, State: RecordFree}}
-		g.leases[name] = l
+		g.addLease(l)
 	}
 	return l
 }
@@ -331,9 +331,11 @@ func (g *Grantor) rememberBoots() {
 	if g.cluster.Stamp.StoreID == "" || g.suspect {
 		return
 	}
-	names := make([]string, 0, len(g.nodes))
-	for name := range g.nodes {
-		names = append(names, name)
+	var names []string
+	for name, n := range g.nodes {
+		if n.record() != n.rec {
+			names = append(names, name)
+		}
 	}
 	slices.SortFunc(names, cmp.Compare[string])
 	for _, name := range names {
