@@ -36,11 +36,6 @@ func (g *Grantor) request(now Instant, r Request) {
 		g.refuse(r, fmt.Sprintf("the cluster has %d nodes already", maxNodes))
 		return
 	}
-	if n.rec.BarredBoot != "" && n.rec.BarredBoot == party.BootID {
-		g.reply(r.ID, Answer{Verdict: Barred, Seq: seqOf(r.Body), BarredBoot: true,
-			Reason: "this boot is barred; only a new boot ends that"})
-		return
-	}
 	if n.superseded(party) && !g.isLateRelease(r) {
 		g.reply(r.ID, Answer{Verdict: Superseded, Seq: seqOf(r.Body), Reason: "a newer agent of this boot speaks for this node"})
 		return
@@ -50,9 +45,15 @@ func (g *Grantor) request(now Instant, r Request) {
 		g.refuse(r, fmt.Sprintf("the cluster has %d leases already", maxLeases))
 		return
 	}
-	if g.judgeSeen(now, r, l) {
-		g.verb(now, r, l)
+	if !g.judgeSeen(now, r, l) {
+		return
 	}
+	if n.rec.BarredBoot != "" && n.rec.BarredBoot == party.BootID { // what it has seen and claims counts all the same
+		g.reply(r.ID, Answer{Verdict: Barred, Seq: seqOf(r.Body), BarredBoot: true,
+			Reason: "this boot is barred; only a new boot ends that"})
+		return
+	}
+	g.verb(now, r, l)
 }
 
 func (g *Grantor) verb(now Instant, r Request, l *grantLease) {
