@@ -306,6 +306,7 @@ type Holder struct {
 	saved    bool    // winning: Known is on disk
 	adopting bool    // a claimed lease: the arbiter has not yet installed this instance
 	rearmed  bool    // resuming: the guard counts by renewals again
+	tried    bool    // resuming: an arm was sent, and what came of it may not be known
 	armed    Instant // what the guard has acknowledged; 0: not armed
 	ladder   int
 	orderly  Instant

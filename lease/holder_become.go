@@ -119,12 +119,17 @@ func (h *Holder) guardStarted(now Instant, ev GuardStarted) {
 	switch h.phase {
 	case Winning, Resuming:
 		if ev.Err == "" {
-			h.step = stepArm
+			h.step, h.tried = stepArm, true
 			h.arm(true)
 			return
 		}
 		if h.phase == Winning {
 			h.lose(now, "the guard does not start: "+ev.Err)
+			return
+		}
+		if h.tried { // it may be armed: no way back into the pause
+			h.step = stepSave
+			h.note(true, "the guard does not start: %s", ev.Err)
 			return
 		}
 		h.note(true, "the guard does not start, the lease stays paused: %s", ev.Err)
@@ -147,6 +152,9 @@ func (h *Holder) guardArmed(now Instant, ev Armed) {
 		h.note(true, "the guard does not arm: %s", ev.Err)
 		if h.phase == Winning && h.step == stepArm {
 			h.lose(now, "the guard does not arm: "+ev.Err)
+		}
+		if h.phase == Resuming && h.step == stepArm {
+			h.step = stepSave // it may have ended by itself, unarmed: the next renewal begins with starting it
 		}
 		return
 	}

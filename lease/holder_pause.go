@@ -153,7 +153,7 @@ func (h *Holder) resumeAsked(now Instant) {
 }
 
 func (h *Holder) becomeResuming(now Instant, cause string) {
-	h.step, h.rearmed, h.nextSend = stepSave, false, now
+	h.step, h.rearmed, h.tried, h.nextSend = stepSave, false, false, now
 	h.enter(now, Resuming, cause)
 }
 

@@ -485,6 +485,34 @@ func TestHolder_ResumesAtAPace(t *testing.T) {
 	}
 }
 
+// The guard was started for a resume and ended by itself before the arm came, since the agent had stood still for longer than
+// an unarmed guard lives: it is started again. Once an arm has left, no start that fails leads back into the pause, in which
+// a guard that was armed after all would reset the node.
+func TestHolder_ResumeStartsTheGuardAgain(t *testing.T) {
+	r := pausedRig(t)
+	r.fail["Arm"] = true
+	r.step(ResumeAsked{})
+	r.answer(ans(OK, 7))
+	for range 2 {
+		r.fail["StartGuard"] = !r.fail["StartGuard"]
+		r.log = nil
+		r.pass(lan.RenewEvery)
+		r.step(Tick{})
+		r.answer(ans(OK, 7))
+		r.wantPhase(Resuming)
+		r.order("Send", "StartGuard")
+	}
+	r.fail["Arm"] = false
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	r.answer(ans(OK, 7))
+	r.answer(ans(OK, 7))
+	r.wantPhase(Held)
+	if r.guard == nil {
+		t.Fatal("held without a guard")
+	}
+}
+
 // The answer to a resume that was sent before a pause says nothing about that pause.
 func TestHolder_LateResumeAnswer(t *testing.T) {
 	r := newRig(t)
