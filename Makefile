@@ -21,7 +21,10 @@ N    ?= 1
 SEED ?=
 JOBS ?= 2
 
-.PHONY: help build unit check install uninstall lab-build demo test lab bench
+# Seeds of "make sim".
+SEEDS ?= 20000
+
+.PHONY: help build unit check sim install uninstall lab-build demo test lab bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +43,9 @@ check: ## gofmt, go vet, staticcheck
 	$(GO) vet ./...
 	$(GO) tool -modfile=tools.mod staticcheck ./...
 
+sim: ## SEEDS simulated worlds, each ten minutes of faults: make sim SEEDS=1000000
+	$(GO) test ./sim -run '^TestSim$$' -count=1 -timeout 0 -v -sim.seeds=$(SEEDS)
+
 lab-build: build
 	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/lab ./test/lab/cmd/lab
 	@bin/lab deps
@@ -47,7 +53,7 @@ lab-build: build
 demo: lab-build ## boot a real pair and an arbiter, and watch a split being survived (root)
 	bin/lab demo
 
-test: check unit lab-build ## everything that a change must pass, the short lab matrix included (root)
+test: check unit sim lab-build ## everything that a change must pass, the short lab matrix included (root)
 	bin/lab run all --short --jobs $(JOBS)
 
 lab: lab-build ## every scenario of the lab, N runs each: make lab N=3 (root)

@@ -1,0 +1,89 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/leasedog/leasedog/lease"
+)
+
+// wire is a node's way to one arbiter and back.
+type wire struct{ up, down link }
+
+// link is one direction. What meets a cut is lost, or comes when it is healed.
+type link struct {
+	cut   bool
+	loss  float64 // percent
+	slow  time.Duration
+	twice float64 // percent
+	held  []func()
+}
+
+// message says what is on its way; a test that directs the network decides by it.
+type message struct {
+	lease  string
+	body   any // nil: nobody waits for the answer any more
+	answer bool
+}
+
+// kind is acquire, adopt, renew, release, pause, resume, report or gone; of an answer, what it answers.
+func (m message) kind() string {
+	if a, ok := m.body.(lease.Acquire); ok && a.Claim != nil {
+		return "adopt"
+	}
+	if m.body == nil {
+		return "gone"
+	}
+	return strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", m.body), "lease."))
+}
+
+// carry takes a message from a node to an arbiter, or an answer back. Messages overtake each other as their delays fall.
+func (w *world) carry(n *node, to endpoint, m message, run func()) {
+	if w.direct != nil {
+		w.direct.carry(n, m, run)
+		return
+	}
+	l := &n.links[to.number()].up
+	if m.answer {
+		l = &n.links[to.number()].down
+	}
+	d := w.within(w.cfg.Network.Latency)
+	switch {
+	case l.cut && w.chance(50):
+		l.held = append(l.held, run)
+		return
+	case l.cut, w.chance(l.loss + w.cfg.Network.Loss):
+		return
+	case l.slow > 0:
+		d += w.between(0, l.slow)
+	}
+	if w.chance(l.twice + w.cfg.Network.Twice) {
+		w.after(d+w.between(0, 100*d), run)
+	}
+	w.after(d, run)
+}
+
+func (w *world) heal(l *link) {
+	held := l.held
+	*l = link{}
+	for _, run := range held {
+		w.after(w.between(0, time.Second), run)
+	}
+}
+
+func (n *node) heal() {
+	for i := range n.links {
+		n.w.heal(&n.links[i].up)
+		n.w.heal(&n.links[i].down)
+	}
+}
+
+// each does f with every way of n, or with one of them only.
+func (n *node) eachLink(one int, f func(*wire)) {
+	for i := range n.links {
+		if one < 0 || one%len(n.links) == i {
+			f(&n.links[i])
+		}
+	}
+}
