@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/leasedog/leasedog/arbiter/api"
 	"github.com/leasedog/leasedog/lease"
@@ -47,7 +46,9 @@ type Options struct {
 // Store is the open file. Any number of goroutines may use it.
 type Store struct {
 	opt     Options
+	mu      sync.RWMutex // for who changes db: run only
 	db      *bolt.DB
+	broken  bool // of run: a write failed, so the file is not written to again
 	suspect bool
 	aside   string
 	writes  chan write
@@ -62,14 +63,15 @@ type write struct {
 }
 
 // Open opens or makes the file. ErrInUse: another process has it. A file that cannot be read is moved aside; Aside
-// tells.
+// tells. One that can be read is never moved, whatever fails besides.
 func Open(opt Options) (*Store, error) {
 	if opt.Path == "" || opt.MachineID == "" || opt.History <= 0 || opt.Wall == nil {
 		return nil, fmt.Errorf("open store: path, machine id, history and clock are required")
 	}
 	s := &Store{opt: opt, writes: make(chan write, maxQueue), stop: make(chan struct{}), done: make(chan struct{})}
 	err := s.open()
-	if err != nil && !errors.Is(err, ErrInUse) && !errors.Is(err, fs.ErrPermission) && exists(opt.Path) {
+	var damage *damageError
+	if errors.As(err, &damage) {
 		s.aside = fmt.Sprintf("%s.unreadable-%d", opt.Path, opt.Wall().Unix())
 		if moveErr := os.Rename(opt.Path, s.aside); moveErr != nil {
 			return nil, fmt.Errorf("open store %s: %w; move it aside: %w", opt.Path, err, moveErr)
@@ -83,106 +85,35 @@ func Open(opt Options) (*Store, error) {
 	return s, nil
 }
 
-func exists(path string) bool {
-	info, err := os.Lstat(path)
-	return err == nil && info.Mode().IsRegular()
-}
-
-// open opens the file and reads all of it once. bbolt panics on some damaged pages; that is an unreadable file too.
-func (s *Store) open() (err error) {
-	db, err := bolt.Open(s.opt.Path, 0o600, &bolt.Options{Timeout: openTimeout, InitialMmapSize: preallocated})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return ErrInUse
+// open makes the file if there is none, and opens it.
+func (s *Store) open() error {
+	if err := removeUnfinished(s.opt.Path); err != nil {
+		return err
 	}
+	if !exists(s.opt.Path) {
+		if err := create(s.opt.Path, s.opt.MachineID); err != nil {
+			return err
+		}
+	}
+	db, err := openFile(s.opt.Path)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("damaged: %v", r)
-		}
-		if err != nil {
-			_ = db.Close()
-		}
-	}()
-	if err := s.prepare(db); err != nil {
+	// A process that was killed may have left what is not on the disk yet.
+	if err := errors.Join(db.Sync(), syncDir(filepath.Dir(s.opt.Path))); err != nil {
+		_ = db.Close()
 		return err
 	}
 	s.db = db
 	all, err := s.Load()
 	if err != nil {
-		return err
+		_ = db.Close()
+		return &damageError{err}
 	}
 	for _, snap := range all {
 		s.suspect = s.suspect || snap.Suspect
 	}
-	return syncDir(filepath.Dir(s.opt.Path))
-}
-
-// prepare checks the format, and makes a new file's buckets and size.
-func (s *Store) prepare(db *bolt.DB) error {
-	err := db.View(func(tx *bolt.Tx) error {
-		for err := range tx.Check() {
-			return fmt.Errorf("damaged: %w", err)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		meta, err := tx.CreateBucketIfNotExists([]byte("meta"))
-		if err != nil {
-			return err
-		}
-		for _, b := range []string{"clusters", "history"} {
-			if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
-				return err
-			}
-		}
-		if v := string(meta.Get([]byte("format"))); v == "" {
-			if err := meta.Put([]byte("format"), []byte(formatVersion)); err != nil {
-				return err
-			}
-			return meta.Put([]byte("machine"), []byte(s.opt.MachineID))
-		} else if v != formatVersion {
-			return fmt.Errorf("format %q: this program knows %q", v, formatVersion)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return preallocate(s.opt.Path)
-}
-
-// preallocate makes the file large enough for a long time, with real blocks.
-func preallocate(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil || info.Size() >= preallocated {
-		return err
-	}
-	zeros := make([]byte, 64<<10)
-	for at := info.Size(); at < preallocated; at += int64(len(zeros)) {
-		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), preallocated-at)], at); err != nil {
-			return fmt.Errorf("preallocate: %w", err)
-		}
-	}
-	return f.Sync()
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return nil
 }
 
 // Suspect reports whether a cluster in the file was last written on another machine.
@@ -194,7 +125,7 @@ func (s *Store) Aside() string { return s.aside }
 // Load returns every cluster.
 func (s *Store) Load() (map[string]lease.Snapshot, error) {
 	out := map[string]lease.Snapshot{}
-	err := s.db.View(func(tx *bolt.Tx) error {
+	err := s.view(func(tx *bolt.Tx) error {
 		return tx.Bucket([]byte("clusters")).ForEachBucket(func(name []byte) error {
 			snap, err := loadCluster(tx.Bucket([]byte("clusters")).Bucket(name))
 			if err != nil {
@@ -211,6 +142,12 @@ func (s *Store) Load() (map[string]lease.Snapshot, error) {
 		return nil, fmt.Errorf("load store: %w", err)
 	}
 	return out, nil
+}
+
+func (s *Store) view(f func(*bolt.Tx) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.db.View(f)
 }
 
 func loadCluster(b *bolt.Bucket) (lease.Snapshot, error) {
@@ -279,7 +216,13 @@ func (s *Store) commit(group []write) (err error) {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("write store: %v", r)
 		}
+		s.broken = err != nil
 	}()
+	if s.broken {
+		if err := s.renew(); err != nil {
+			return fmt.Errorf("write store: %w", err)
+		}
+	}
 	err = s.db.Update(func(tx *bolt.Tx) error {
 		for _, w := range group {
 			if err := s.put(tx, w); err != nil {
@@ -363,7 +306,7 @@ func (s *Store) putHistory(tx *bolt.Tx, w write) error {
 // History returns the newest transitions of a cluster, newest first, at most limit.
 func (s *Store) History(cluster string, limit int) ([]api.Transition, error) {
 	var out []api.Transition
-	err := s.db.View(func(tx *bolt.Tx) error {
+	err := s.view(func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte("history")).Bucket([]byte(cluster))
 		if b == nil {
 			return nil

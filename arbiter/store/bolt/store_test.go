@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -164,6 +165,8 @@ func TestDamagedFileIsMovedAside(t *testing.T) {
 		damage func(text []byte) []byte
 	}{
 		{"truncated", func(text []byte) []byte { return text[:5000] }},
+		{"its end is missing", func(text []byte) []byte { return text[:preallocated] }},
+		{"empty", func([]byte) []byte { return nil }},
 		{"empty of sense", func([]byte) []byte { return []byte(strings.Repeat("no database ", 4096)) }},
 		{"both meta pages flipped", func(text []byte) []byte {
 			size := os.Getpagesize()
@@ -175,7 +178,7 @@ func TestDamagedFileIsMovedAside(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			opt := options(filepath.Join(t.TempDir(), "a.db"))
 			s := open(t, opt)
-			if err := put(s, "erp", 1, "x"); err != nil {
+			if err := put(s, "erp", 1, strings.Repeat("more than the file has from the start ", 1<<18)); err != nil {
 				t.Fatal(err)
 			}
 			_ = s.Close()
@@ -199,7 +202,12 @@ func TestFileHasItsSizeFromTheStart(t *testing.T) {
 	opt := options(filepath.Join(t.TempDir(), "a.db"))
 	s := open(t, opt)
 	defer s.Close()
-	if info, err := os.Stat(opt.Path); err != nil || info.Size() < preallocated || info.Mode().Perm() != 0o600 {
-		t.Errorf("size %d, mode %v, %v", info.Size(), info.Mode(), err)
+	info, err := os.Stat(opt.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := info.Sys().(*syscall.Stat_t).Blocks * 512
+	if info.Size() < preallocated || blocks < preallocated || info.Mode().Perm() != 0o600 {
+		t.Errorf("size %d, of it on the disk %d, mode %v", info.Size(), blocks, info.Mode())
 	}
 }
