@@ -74,13 +74,14 @@ const (
 type Log struct {
 	path    string
 	records []Record
+	syncDir func(dir string) error
 }
 
 // Open reads the log at path. A missing file is an empty log; an unreadable one is too, and is said with the log,
 // which can be used: a damaged history must not stop the guard.
 func Open(path string) (*Log, error) {
 	records, err := readFile(path)
-	return &Log{path: path, records: records}, err
+	return &Log{path: path, records: records, syncDir: syncDir}, err
 }
 
 // Put adds r, or replaces the record of the same lease, epoch and boot, and returns when it is on disk.
@@ -101,8 +102,27 @@ func (l *Log) Put(r Record) error {
 	if err != nil {
 		return fmt.Errorf("write cause record: %w", err)
 	}
-	if err := renameio.WriteFile(l.path, append(text, '\n'), 0o600); err != nil {
+	dir := filepath.Dir(l.path)
+	// Never by way of another folder's disk.
+	if err := renameio.WriteFile(l.path, append(text, '\n'), 0o600, renameio.WithTempDir(dir)); err != nil {
 		return fmt.Errorf("write cause record: %w", err)
+	}
+	if err := l.syncDir(dir); err != nil {
+		return fmt.Errorf("write cause record: %w", err)
+	}
+	return nil
+}
+
+// syncDir makes a new name in a folder survive a reset without a sync, which is what a cause record is for: renameio
+// leaves that out, and ext4 alone does it only every five seconds (fsync(2), ext4(5) commit=).
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("sync folder: %w", err)
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("sync folder %s: %w", path, err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package cause
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -101,5 +102,34 @@ func TestWhy(t *testing.T) {
 	text, ok := Why([]Record{{Stage: Imminent, By: "guard", BootID: "0", Lease: "pg"}, {Stage: Closed}}, "1")
 	if !ok || !strings.Contains(text, "by its guard") {
 		t.Fatal(text)
+	}
+}
+
+// A reset comes without a sync, milliseconds after the last record: the new name must be on disk before Put returns. The
+// virtual machine's rows (vm-stop-hangs-…) show it with a real file system.
+func TestPutSyncsTheFolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), GuardFile)
+	l, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var atSync []Record
+	l.syncDir = func(dir string) error {
+		if dir != filepath.Dir(path) {
+			t.Errorf("synced %s, want the folder of %s", dir, path)
+		}
+		atSync, err = readFile(path)
+		return err
+	}
+	if err := l.Put(Record{Lease: "pg", Epoch: 7, Stage: Imminent}); err != nil {
+		t.Fatal(err)
+	}
+	if len(atSync) != 1 || atSync[0].Stage != Imminent {
+		t.Fatalf("when the folder was synced the record was not in its place: %+v", atSync)
+	}
+	broken := errors.New("no disk")
+	l.syncDir = func(string) error { return broken }
+	if err := l.Put(Record{Lease: "pg", Epoch: 8, Stage: Armed}); !errors.Is(err, broken) {
+		t.Fatalf("the folder could not be synced, and Put says %v", err)
 	}
 }
