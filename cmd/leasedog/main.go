@@ -108,7 +108,7 @@ func newRootCommand() *cobra.Command {
 		newStatusCommand(o), newWhyCommand(o),
 		newSwitchoverCommand(o), newReleaseCommand(o), newAcquireCommand(o),
 		newPauseCommand(o), newResumeCommand(o), newHandoverCommand(o),
-		newBudgetCommand(o), newConfigCommand(o), newConstraintsCommand(o), newVersionCommand(o),
+		newBudgetCommand(o), newSimulateCommand(o), newConfigCommand(o), newConstraintsCommand(o), newVersionCommand(o),
 	)
 	return root
 }
