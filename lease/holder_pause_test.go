@@ -319,7 +319,7 @@ func TestHolder_SuccessorOfMaintenance(t *testing.T) {
 }
 
 // Who asked for a pause and was not told what came of it, and then loses the lease, is not free of it by the clock: the
-// record may say paused, which no hold ends. Nobody would ever be granted again (seed 9213 of TestWorld with pauses).
+// record may say paused, which no hold ends. Nobody would ever be granted again (seed 9213 of a simulated world with pauses).
 func TestHolder_ReleasesUntilAnsweredWhenItMayBePaused(t *testing.T) {
 	for _, tc := range []struct {
 		name  string

@@ -59,7 +59,7 @@ func (w *world) carry(n *node, to endpoint, m message, run func()) {
 		d += w.between(0, l.slow)
 	}
 	if w.chance(l.twice + w.cfg.Network.Twice) {
-		w.after(d+w.between(0, 100*d), run)
+		w.after(d+w.between(0, min(100*d, w.budget.Hold())), run)
 	}
 	w.after(d, run)
 }

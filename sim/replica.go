@@ -362,8 +362,8 @@ func (r *replica) look(name string) {
 			return
 		}
 		p := o.polls[i]
-		if p.req.Seq <= k.rec.Seq && k.rec.Holder == p.req.Party {
-			return // it is older than what its sender has done since
+		if k.rec.Holder.SameBoot(p.req.Party) && p.req.Seq <= k.rec.Seq {
+			return // it is older than what its boot has done since
 		}
 		own := k.rec.Holder.SameBoot(p.req.Party) && p.req.Stopped
 		if k.rec.State == lease.RecordFree || own || o.rule.MayTake(sent, k.revision) {

@@ -1,33 +1,35 @@
-package lease
+package sim
 
 import (
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/leasedog/leasedog/lease"
 )
 
 // attack2 5d. A renewal's answer is on its way while a long poll of another lease is answered with a higher generation,
 // and is read after it. An answer is judged by what the node knew when the request left (4.3.7): it counts.
 func orderCrossedAnswers(t *testing.T) {
 	o := holding(t, func(o *orders) { o.w.leases = []string{"pg", "web"} })
-	web := func(n *worldNode) *worldKeeper { return n.agent.keeper("web") }
-	web(o.n1).step(LeaveAsked{Cause: "test"})
-	o.until(5*time.Second, "web is on n2", func() bool { return web(o.n2).h.View().Phase == Held })
-	o.until(8*time.Second, "n1 waits for web", func() bool { return web(o.n1).h.View().Phase == Acquiring })
+	web := func(n *node) *keeper { return n.agent.keeper("web") }
+	web(o.n1).step(lease.LeaveAsked{Cause: "test"})
+	o.until(5*time.Second, "web is on n2", func() bool { return web(o.n2).h.View().Phase == lease.Held })
+	o.until(8*time.Second, "n1 waits for web", func() bool { return web(o.n1).h.View().Phase == lease.Acquiring })
 	o.run(2 * time.Second)
 	o.keep(o.n1, "pg renew answer")
 	o.until(time.Second, "a renewal of pg is answered", func() bool { return len(o.letters(o.n1, "renew answer")) > 0 })
 	o.lose(o.n1, "pg renew")
-	sent, before := o.pg(o.n1).h.out[0].sent, o.w.arbiter.g.cluster.Stamp
-	web(o.n2).step(LeaveAsked{Cause: "test", Retire: true})
-	o.until(700*time.Millisecond, "n1 has a newer answer about web", func() bool { return web(o.n1).h.View().Phase != Acquiring })
+	sent, before := o.under(o.n1).Sent, o.view().Stamp
+	web(o.n2).step(lease.LeaveAsked{Cause: "test", Retire: true})
+	o.until(700*time.Millisecond, "n1 has a newer answer about web", func() bool { return web(o.n1).h.View().Phase != lease.Acquiring })
 	o.want(o.n1.agent.known.Stamp.Generation > before.Generation, "n1 knows %v, which is not newer than %v", o.n1.agent.known.Stamp, before)
 	o.deliver(o.letter(o.n1, "renew answer"))
 	o.want(o.pg(o.n1).h.View().Sent == sent, "the acknowledgement was dropped")
 	o.run(o.n1.clock.real(sent.Add(o.w.budget.LossAfter - 900*time.Millisecond)).Sub(o.w.now))
 	o.heal(o.n1)
-	o.during(20*time.Second, "n1 holds pg", o.in(o.n1, Held))
+	o.during(20*time.Second, "n1 holds pg", o.in(o.n1, lease.Held))
 }
 
 // attack2 5a. The store is lost. The nodes take the new id from an answer that names what their very request had seen,
@@ -40,12 +42,12 @@ func orderEmptyDBNewID(t *testing.T) {
 		return len(o.letters(o.n2, "acquire answer")) == 1 && len(o.letters(o.n2, "web acquire answer")) == 1
 	})
 	o.heal(o.n2)
-	o.restartArbiter(10*time.Millisecond, func(d *Snapshot) { *d = Snapshot{} })
+	o.restartArbiter(10*time.Millisecond, func(d *lease.Snapshot) { *d = lease.Snapshot{} })
 	lost := o.w.now
 	o.deliver(o.letter(o.n2, "web acquire answer"))
 	o.until(700*time.Millisecond, "n2 has taken the new id", func() bool { return o.n2.agent.known.Stamp.StoreID != "storeA" })
 	fresh := o.n2.agent.known.Stamp.StoreID
-	o.want(o.pg(o.n2).h.waitsFor(kindAcquire), "n2 does not wait for the answer any more")
+	o.want(o.asks(o.n2, lease.Acquire{}), "n2 does not wait for the answer any more")
 	heard := o.pg(o.n2).h.View().LastAnswer
 	o.w.after(time.Millisecond, o.letter(o.n2, "acquire answer").run)
 	o.during(5*time.Millisecond, "n2 listens to the new store only", func() bool {
@@ -54,7 +56,7 @@ func orderEmptyDBNewID(t *testing.T) {
 	o.during(3*time.Second, "n1 holds", o.holds(o.n1))
 	o.want(o.n1.agent.known.Stamp.StoreID == fresh && slices.Contains(o.n1.agent.known.DeadStores, "storeA"), "n1 knows %+v", o.n1.agent.known)
 	for _, k := range o.n1.agent.keepers {
-		k.step(LeaveAsked{Cause: "test", Retire: true})
+		k.step(lease.LeaveAsked{Cause: "test", Retire: true})
 	}
 	o.until(20*time.Second, "n2 holds", o.holds(o.n2))
 	o.want(o.w.now.Sub(lost) > o.w.maxHold && o.n1.boots == 1, "%v after the loss, n1's boot %d", o.w.now.Sub(lost), o.n1.boots)
@@ -65,12 +67,12 @@ func orderEmptyDBNewID(t *testing.T) {
 func orderEmptyDBOneNodeDead(t *testing.T) {
 	o := holding(t)
 	o.gone(o.n2)
-	o.restartArbiter(50*time.Millisecond, func(d *Snapshot) { *d = Snapshot{} })
+	o.restartArbiter(50*time.Millisecond, func(d *lease.Snapshot) { *d = lease.Snapshot{} })
 	o.during(10*time.Minute, "n1 holds", o.holds(o.n1))
-	o.tell(o.n1, LeaveAsked{Cause: "test"})
-	o.until(5*time.Second, "n1 stands by", o.in(o.n1, Acquiring))
+	o.tell(o.n1, lease.LeaveAsked{Cause: "test"})
+	o.until(5*time.Second, "n1 stands by", o.in(o.n1, lease.Acquiring))
 	o.during(5*time.Minute, "nobody is granted without the other node's word", not(o.runs(o.n1)))
-	o.operator(func(id RequestID) GrantorEvent { return OperatorRecover{ID: id} })
+	o.operator(func(id lease.RequestID) lease.GrantorEvent { return lease.OperatorRecover{ID: id} })
 	o.until(5*time.Second, "n1 holds", o.holds(o.n1))
 	o.want(o.epoch(o.n1) == 2 && o.n1.boots == 1, "epoch %d, boot %d", o.epoch(o.n1), o.n1.boots)
 }
@@ -78,64 +80,64 @@ func orderEmptyDBOneNodeDead(t *testing.T) {
 // attack 20, with the arbiter's own bar. The heartbeat is cut and each node has the other one fenced: one bar at most
 // stands, and never one of a node that holds or may hold; who is barred is refused everything until it boots anew (4.3.13).
 func orderMutualFence(t *testing.T) {
-	bar := func(o *orders, n *worldNode) Verdict {
-		return o.operator(func(id RequestID) GrantorEvent { return OperatorBar{ID: id, Node: n.name} }).Verdict
+	bar := func(o *orders, n *node) lease.Verdict {
+		return o.operator(func(id lease.RequestID) lease.GrantorEvent { return lease.OperatorBar{ID: id, Node: n.name} }).Verdict
 	}
 	t.Run("one holds", func(t *testing.T) {
 		o := holding(t)
-		o.want(bar(o, o.n1) == Refused, "a holder was barred")
-		o.want(bar(o, o.n2) == OK, "a standby was not barred")
-		o.want(bar(o, o.n1) == Refused, "both are barred")
+		o.want(bar(o, o.n1) == lease.Refused, "a holder was barred")
+		o.want(bar(o, o.n2) == lease.OK, "a standby was not barred")
+		o.want(bar(o, o.n1) == lease.Refused, "both are barred")
 		o.during(20*time.Second, "n1 holds", o.holds(o.n1))
-		o.tell(o.n1, LeaveAsked{Cause: "test"})
-		o.until(5*time.Second, "n1 leaves", o.in(o.n1, Standby))
+		o.tell(o.n1, lease.LeaveAsked{Cause: "test"})
+		o.until(5*time.Second, "n1 leaves", o.in(o.n1, lease.Standby))
 		o.until(15*time.Second, "n1 holds again, since n2 is barred", o.holds(o.n1))
 		o.n2.die("fenced")
 		o.until(10*time.Second, "n2's new boot waits", o.waits(o.n2))
-		o.tell(o.n1, LeaveAsked{Cause: "test", Retire: true})
+		o.tell(o.n1, lease.LeaveAsked{Cause: "test", Retire: true})
 		o.until(5*time.Second, "n2 holds", o.holds(o.n2))
 	})
 	t.Run("nobody holds", func(t *testing.T) {
 		o := holding(t)
-		o.tell(o.n2, LeaveAsked{Cause: "test", Retire: true})
-		o.tell(o.n1, LeaveAsked{Cause: "test", Retire: true})
-		o.until(5*time.Second, "the lease is free", o.recorded(RecordFree))
+		o.tell(o.n2, lease.LeaveAsked{Cause: "test", Retire: true})
+		o.tell(o.n1, lease.LeaveAsked{Cause: "test", Retire: true})
+		o.until(5*time.Second, "the lease is free", o.recorded(lease.RecordFree))
 		o.run(5 * time.Second)
-		o.want(bar(o, o.n1) == OK, "n1 was not barred")
-		o.want(bar(o, o.n2) == Refused, "both are barred")
-		o.tell(o.n1, AcquireAsked{})
-		o.tell(o.n2, AcquireAsked{})
+		o.want(bar(o, o.n1) == lease.OK, "n1 was not barred")
+		o.want(bar(o, o.n2) == lease.Refused, "both are barred")
+		o.tell(o.n1, lease.AcquireAsked{})
+		o.tell(o.n2, lease.AcquireAsked{})
 		o.until(10*time.Second, "n2 holds", o.holds(o.n2))
 	})
 	t.Run("one may hold", func(t *testing.T) {
 		o := holding(t)
 		o.restartArbiter(10*time.Millisecond, nil)
-		o.want(bar(o, o.n1) == Refused, "a node in quarantine was barred")
+		o.want(bar(o, o.n1) == lease.Refused, "a node in quarantine was barred")
 		o.during(20*time.Second, "n1 holds", o.holds(o.n1))
 		o.pause(0)
-		o.want(bar(o, o.n1) == Refused, "a paused node was barred")
+		o.want(bar(o, o.n1) == lease.Refused, "a paused node was barred")
 
 		o = newOrders(t)
 		o.n1.boot()
 		o.keep(o.n1, "renew")
 		o.until(5*time.Second, "n1 has a grant that is not renewed", func() bool { return len(o.letters(o.n1, "renew")) > 0 })
-		o.want(bar(o, o.n1) == Refused, "a node with a grant was barred")
+		o.want(bar(o, o.n1) == lease.Refused, "a node with a grant was barred")
 
 		o = holding(t)
-		o.restartArbiter(10*time.Millisecond, func(d *Snapshot) { *d = Snapshot{} })
+		o.restartArbiter(10*time.Millisecond, func(d *lease.Snapshot) { *d = lease.Snapshot{} })
 		o.until(5*time.Second, "a recovery goes on, and both have spoken", func() bool {
-			return o.w.arbiter.g.cluster.Recovery && len(o.w.arbiter.g.nodes) == 2
+			return o.view().Recovery != "" && len(o.view().Nodes) == 2
 		})
-		o.want(bar(o, o.n1) == Refused && bar(o, o.n2) == Refused, "a node was barred in a recovery")
+		o.want(bar(o, o.n1) == lease.Refused && bar(o, o.n2) == lease.Refused, "a node was barred in a recovery")
 	})
 }
 
 // attack2 5c. One node's file is corrupt: it says that it has seen a generation, or an epoch, absurdly far ahead. It is
 // refused with an alarm; the others do not go through a recovery (4.3.7).
 func orderAbsurdGeneration(t *testing.T) {
-	for name, corrupt := range map[string]func(*Known){
-		"generation": func(k *Known) { k.Stamp.Generation = 1 << 63 },
-		"epoch":      func(k *Known) { k.Epochs = map[string]Epoch{"pg": 1 << 60} },
+	for name, corrupt := range map[string]func(*lease.Known){
+		"generation": func(k *lease.Known) { k.Stamp.Generation = 1 << 63 },
+		"epoch":      func(k *lease.Known) { k.Epochs = map[string]lease.Epoch{"pg": 1 << 60} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := holding(t)
@@ -145,13 +147,13 @@ func orderAbsurdGeneration(t *testing.T) {
 			o.n2.disk = good.Clone()
 			corrupt(&o.n2.disk)
 			o.during(20*time.Second, "n1 holds", o.holds(o.n1))
-			o.want(strings.Contains(o.w.trace.String(), "alarm") && o.phase(o.n2) == Acquiring, "no alarm, n2 is %s", o.phase(o.n2))
+			o.want(strings.Contains(o.w.trace.String(), "alarm") && o.phase(o.n2) == lease.Acquiring, "no alarm, n2 is %s", o.phase(o.n2))
 			now := o.w.arbiter.disk.Cluster
 			o.want(now.Stamp.StoreID == was.Stamp.StoreID && !now.Recovery, "the cluster went through a recovery: %+v", now)
 			o.n2.agent.kill(100 * time.Millisecond)
 			o.n2.disk = good
 			o.until(5*time.Second, "n2 waits", o.waits(o.n2))
-			o.tell(o.n1, LeaveAsked{Cause: "test", Retire: true})
+			o.tell(o.n1, lease.LeaveAsked{Cause: "test", Retire: true})
 			o.until(5*time.Second, "n2 holds", o.holds(o.n2))
 		})
 	}
@@ -162,21 +164,21 @@ func orderAbsurdGeneration(t *testing.T) {
 func orderProfileChangeOnAdopt(t *testing.T) {
 	o := holding(t, func(o *orders) { o.profile(o.n1, "standard"); o.profile(o.n2, "standard"); o.w.maxHold = time.Minute })
 	standard, device := o.w.budget, o.n1.device
-	fast, _ := Profile("fast")
+	fast, _ := lease.Profile("fast")
 	o.n1.budget, o.n2.budget, o.n2.device = fast, fast, fast // n1's guard has its device open as it was
 	o.n2.agent.kill(100 * time.Millisecond)
 	o.keep(o.n1, "adopt")
 	o.n1.agent.kill(100 * time.Millisecond)
 	o.until(time.Second, "the adopt is under way", func() bool { return len(o.letters(o.n1, "adopt")) > 0 })
 	// What another version of the agent might ask for, with the same number.
-	end := o.lease().holdEnd
-	a := o.ask(Acquire{Party: o.n1.agent.self, Seq: o.pg(o.n1).h.out[0].seq, Claim: &Claim{Epoch: 1, State: ClaimHeld, Hold: fast.Hold()},
+	end := o.holdEnd()
+	a := o.ask(lease.Acquire{Party: o.n1.agent.self, Seq: o.under(o.n1).Seq, Claim: &lease.Claim{Epoch: 1, State: lease.ClaimHeld, Hold: fast.Hold()},
 		SeenEpoch: 1, Seen: o.w.arbiter.disk.Cluster.Stamp, Terms: fast.Terms, Hold: fast.Hold(), Ready: true})
-	o.want(a.Verdict == Adopted && a.Hold == standard.Hold(), "%s with a hold of %v", a.Verdict, a.Hold)
-	o.want(o.record().Hold == standard.Hold() && o.lease().holdEnd == end, "the hold is %v now, and ends at %v instead of %v",
-		o.record().Hold, o.lease().holdEnd, end)
+	o.want(a.Verdict == lease.Adopted && a.Hold == standard.Hold(), "%s with a hold of %v", a.Verdict, a.Hold)
+	o.want(o.record().Hold == standard.Hold() && o.holdEnd() == end, "the hold is %v now, and ends at %v instead of %v",
+		o.record().Hold, o.holdEnd(), end)
 	o.heal(o.n1)
-	o.until(5*time.Second, "the successor is installed", func() bool { return o.phase(o.n1) == Held && !o.pg(o.n1).h.adopting })
+	o.until(5*time.Second, "the successor is installed", func() bool { return o.phase(o.n1) == lease.Held && !o.pg(o.n1).h.View().Adopting })
 	o.until(5*time.Second, "n2 waits", o.waits(o.n2))
 	o.run(5 * time.Second)
 	o.lose(o.n1) // for longer than fast would bear, and less than L of standard
@@ -195,7 +197,7 @@ func orderProfileChangeThenHolderDies(t *testing.T) {
 	for _, dead := range []bool{true, false} {
 		o := holding(t, func(o *orders) { o.profile(o.n1, "standard"); o.profile(o.n2, "standard"); o.w.maxHold = time.Minute })
 		standard := o.w.budget
-		lan, _ := Profile("lan")
+		lan, _ := lease.Profile("lan")
 		o.n2.budget, o.n2.device = lan, lan
 		o.n2.agent.kill(100 * time.Millisecond)
 		o.until(5*time.Second, "n2 waits", func() bool { return !o.n2.agent.dead && o.waits(o.n2)() })
@@ -223,17 +225,17 @@ func orderRollback(t *testing.T) {
 		old := o.w.arbiter.disk
 		o.lose(o.n1)
 		o.until(20*time.Second, "n2 holds", o.holds(o.n2))
-		o.until(10*time.Second, "n1 wants to compete again", o.in(o.n1, Acquiring))
+		o.until(10*time.Second, "n1 wants to compete again", o.in(o.n1, lease.Acquiring))
 		o.run(2 * time.Second)
 		if forGood {
 			o.cutAndHang(o.n2)
 		} else {
 			o.lose(o.n2)
 		}
-		o.restartArbiter(50*time.Millisecond, func(d *Snapshot) { *d = old })
+		o.restartArbiter(50*time.Millisecond, func(d *lease.Snapshot) { *d = old })
 		o.heal(o.n1)
 		if forGood {
-			o.w.won["pg"] = 1 // nobody is left who has seen epoch 2: that it is granted again, no rule can prevent
+			o.w.check.won["pg"] = 1 // nobody is left who has seen epoch 2: that it is granted again, no rule can prevent
 			o.until(20*time.Second, "n1 holds", o.holds(o.n1))
 			o.want(!o.n2.alive, "n2 was not reset")
 			continue
@@ -242,28 +244,28 @@ func orderRollback(t *testing.T) {
 		o.heal(o.n2)
 		o.during(30*time.Second, "n2 holds", o.holds(o.n2))
 	}
-	move := func(from, to *worldNode) func(*orders) {
+	move := func(from, to *node) func(*orders) {
 		return func(o *orders) {
-			o.tell(from, LeaveAsked{Cause: "test"})
+			o.tell(from, lease.LeaveAsked{Cause: "test"})
 			o.until(10*time.Second, "it moves", o.holds(to))
 			o.until(10*time.Second, "the other waits", o.waits(from))
 		}
 	}
 	stop := func(o *orders) { o.pause(0) }
 	resume := func(o *orders) {
-		o.tell(o.n1, ResumeAsked{})
+		o.tell(o.n1, lease.ResumeAsked{})
 		o.until(10*time.Second, "n1 holds", o.holds(o.n1))
 	}
 	swap := func(o *orders) { o.n1, o.n2 = o.n2, o.n1 } // n1 is who holds
 	there := func(o *orders) { move(o.n1, o.n2)(o); swap(o) }
 	restart := func(o *orders) {
 		o.n1.agent.kill(100 * time.Millisecond)
-		o.until(5*time.Second, "the successor is installed", func() bool { return o.phase(o.n1) == Held && !o.pg(o.n1).h.adopting })
+		o.until(5*time.Second, "the successor is installed", func() bool { return o.phase(o.n1) == lease.Held && !o.pg(o.n1).h.View().Adopting })
 	}
 	history := []func(*orders){restart, stop, resume, there, stop, resume, there, restart, stop}
-	play := func(steps int) (*orders, []Snapshot) {
+	play := func(steps int) (*orders, []lease.Snapshot) {
 		o := holding(t)
-		disks := []Snapshot{NewClusterSnapshot("storeA")}
+		disks := []lease.Snapshot{lease.NewClusterSnapshot("storeA")}
 		for _, step := range append([]func(*orders){func(*orders) {}}, history[:steps]...) {
 			step(o)
 			o.run(4 * time.Second) // a poll of the other node brings it the generation
@@ -279,13 +281,13 @@ func orderRollback(t *testing.T) {
 			for _, forGood := range []bool{false, true} {
 				o, disks := play(steps)
 				o.w.log("ROLLBACK from %v to %v, for good %v", o.w.arbiter.disk.Cluster.Stamp, disks[back].Cluster.Stamp, forGood)
-				pausedThen := o.phase(o.n1) == Paused
+				pausedThen := o.phase(o.n1) == lease.Paused
 				if forGood {
 					o.cutAndHang(o.n1)
 				} else {
 					o.lose(o.n1)
 				}
-				o.restartArbiter(50*time.Millisecond, func(d *Snapshot) { *d = disks[back] })
+				o.restartArbiter(50*time.Millisecond, func(d *lease.Snapshot) { *d = disks[back] })
 				o.run(time.Second)
 				if forGood {
 					o.run(2 * time.Minute)
@@ -297,10 +299,10 @@ func orderRollback(t *testing.T) {
 					o.n1.agent.kill(100 * time.Millisecond) // it speaks when it is restarted
 				}
 				o.until(2*time.Minute, "somebody holds, or is paused as before", func() bool {
-					return o.holds(o.n1)() || o.holds(o.n2)() || pausedThen && o.phase(o.n1) == Paused && !o.pg(o.n1).h.adopting
+					return o.holds(o.n1)() || o.holds(o.n2)() || pausedThen && o.phase(o.n1) == lease.Paused && !o.pg(o.n1).h.View().Adopting
 				})
 				o.run(20 * time.Second)
-				o.want(!pausedThen || o.runs(o.n1)() && o.record().State == RecordPaused, "the pause is gone: the record says %s", o.record().State)
+				o.want(!pausedThen || o.runs(o.n1)() && o.record().State == lease.RecordPaused, "the pause is gone: the record says %s", o.record().State)
 			}
 		}
 	}
@@ -317,23 +319,23 @@ func orderSlowWaiter(t *testing.T) {
 	o.until(2*o.w.budget.LossAfter, "n1 holds", o.holds(o.n1))
 	for range 3 {
 		o.run(5 * time.Second)
-		o.tell(o.n1, LeaveAsked{Cause: "test"})
-		o.until(5*time.Second, "n1 leaves", o.in(o.n1, Standby))
+		o.tell(o.n1, lease.LeaveAsked{Cause: "test"})
+		o.until(5*time.Second, "n1 leaves", o.in(o.n1, lease.Standby))
 		o.until(8*time.Second+o.w.budget.LossAfter, "n1 holds again", o.holds(o.n1))
 	}
 	o.run(5 * time.Second)
-	end := o.lease().holdEnd // an adopt restarts no hold either
+	end := o.holdEnd() // an adopt restarts no hold either
 	o.lose(o.n1, "renew")
 	o.n1.agent.kill(100 * time.Millisecond)
-	o.until(2*time.Second, "the successor is installed", func() bool { return o.phase(o.n1) == Held && !o.pg(o.n1).h.adopting })
-	o.want(o.lease().holdEnd == end, "the adopt moved the end of the hold by %v", o.lease().holdEnd.Sub(end))
+	o.until(2*time.Second, "the successor is installed", func() bool { return o.phase(o.n1) == lease.Held && !o.pg(o.n1).h.View().Adopting })
+	o.want(o.holdEnd() == end, "the adopt moved the end of the hold by %v", o.holdEnd().Sub(end))
 
 	// n2's connections break: it asks anew at once, and waits longer than n1 when its grant lapses.
 	o = newOrders(t)
 	o.lose(o.n2, "acquire answer")
 	o.n2.boot()
 	o.until(5*time.Second, "n2 was granted, and does not know", func() bool { return o.record().Epoch > 0 })
-	o.tell(o.n2, Failed{Seq: o.pg(o.n2).h.out[0].seq, Err: "connection reset by peer"})
+	o.tell(o.n2, lease.Failed{Seq: o.under(o.n2).Seq, Err: "connection reset by peer"})
 	o.until(time.Second, "n2 waits again", o.waits(o.n2))
 	o.n1.boot()
 	o.until(o.w.budget.LossAfter+time.Second, "n1 holds", o.holds(o.n1))
@@ -344,12 +346,17 @@ func orderSlowWaiter(t *testing.T) {
 // last resort: a free lease is never without an owner (4.3.1).
 func orderStandBackThenPeerDies(t *testing.T) {
 	o := holding(t)
-	o.pg(o.n1).h.backOff = StandBackMax
 	o.n1.cannotRun = true
+	for range 3 { // n1 gets it back, since nobody else wants it, and gives it up again: it stands back longer each time
+		o.until(20*time.Second, "n2 holds", o.holds(o.n2))
+		o.tell(o.n2, lease.LeaveAsked{Cause: "test", Retire: true})
+		o.until(10*time.Second, "n1 holds", o.holds(o.n1))
+		o.tell(o.n2, lease.AcquireAsked{})
+	}
 	o.until(20*time.Second, "n2 holds", o.holds(o.n2))
 	o.n1.cannotRun = false
 	o.run(20 * time.Second)
-	o.want(o.n1.now() < o.pg(o.n1).h.standBack, "n1 stands back no more")
+	o.want(o.n1.now() < o.pg(o.n1).h.View().StandBack, "n1 stands back no more")
 	o.gone(o.n2)
 	o.until(o.w.budget.Hold()+3*time.Second, "n1 holds", o.holds(o.n1))
 }
@@ -357,24 +364,24 @@ func orderStandBackThenPeerDies(t *testing.T) {
 // attack 25b. A switchover's target cannot take the lease: it does not wait, or dies when it was accepted. Refused
 // without a live waiter, the reservation ends, and the request is for one epoch: it is not played again (4.3.12).
 func orderSwitchoverTargetDead(t *testing.T) {
-	ask := func(o *orders, e Epoch) Answer { return o.ask(Switchover{To: "n2", Epoch: e}) }
+	ask := func(o *orders, e lease.Epoch) lease.Answer { return o.ask(lease.Switchover{To: "n2", Epoch: e}) }
 	o := holding(t)
-	o.want(ask(o, 7).Verdict == Refused, "a switchover of another epoch was accepted")
-	o.want(ask(o, 1).Verdict == OK, "a switchover was refused")
+	o.want(ask(o, 7).Verdict == lease.Refused, "a switchover of another epoch was accepted")
+	o.want(ask(o, 1).Verdict == lease.OK, "a switchover was refused")
 	o.gone(o.n2)
-	o.until(2*time.Second, "n1 leaves", o.in(o.n1, Leaving))
-	o.until(15*time.Second, "n1 stands by", o.in(o.n1, Acquiring))
+	o.until(2*time.Second, "n1 leaves", o.in(o.n1, lease.Leaving))
+	o.until(15*time.Second, "n1 stands by", o.in(o.n1, lease.Acquiring))
 	o.until(o.w.budget.Hold()+time.Second, "n1 holds again", o.holds(o.n1))
 	o.during(30*time.Second, "n1 holds", o.holds(o.n1))
-	o.want(ask(o, 0).Verdict == Refused, "a switchover to a dead node was accepted")
+	o.want(ask(o, 0).Verdict == lease.Refused, "a switchover to a dead node was accepted")
 	o.during(30*time.Second, "n1 holds", o.holds(o.n1))
 
 	// The holder does not hear of it, loses the lease and gets it again with a new epoch: it is not asked to leave that.
 	o = holding(t)
 	o.lose(o.n1, "renew answer")
-	o.want(ask(o, 1).Verdict == OK, "a switchover was refused")
+	o.want(ask(o, 1).Verdict == lease.OK, "a switchover was refused")
 	o.gone(o.n2)
-	o.until(5*time.Second, "n1 loses", o.in(o.n1, Losing))
+	o.until(5*time.Second, "n1 loses", o.in(o.n1, lease.Losing))
 	o.heal(o.n1)
 	o.until(20*time.Second, "n1 holds again", o.holds(o.n1))
 	o.during(30*time.Second, "n1 holds", o.holds(o.n1))
@@ -383,7 +390,7 @@ func orderSwitchoverTargetDead(t *testing.T) {
 	// The arbiter forgets it in a restart: the administrator asks again.
 	o = holding(t)
 	o.lose(o.n1, "renew answer")
-	o.want(ask(o, 1).Verdict == OK, "a switchover was refused")
+	o.want(ask(o, 1).Verdict == lease.OK, "a switchover was refused")
 	o.restartArbiter(100*time.Millisecond, nil)
 	o.heal(o.n1)
 	o.during(30*time.Second, "n1 holds", o.holds(o.n1))

@@ -1,9 +1,11 @@
-package lease
+package sim
 
 import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/leasedog/leasedog/lease"
 )
 
 // TestOrders plays the event orders that broke earlier wordings of the rules, each under the name by which the notes
@@ -53,14 +55,14 @@ func TestOrders(t *testing.T) {
 func orderAdoptSeq(t *testing.T) {
 	o := holding(t)
 	e := o.epoch(o.n1)
-	o.pg(o.n1).h.seq += uint64(time.Hour)
+	o.pg(o.n1).shift = uint64(time.Hour)
 	o.run(3 * time.Second)
 	o.keep(o.n1, "renew")
 	o.run(time.Second)
 	old := o.letter(o.n1, "renew")
 	o.heal(o.n1)
 	o.n1.agent.kill(100 * time.Millisecond)
-	o.until(time.Second, "the successor is installed", func() bool { return o.phase(o.n1) == Held && !o.pg(o.n1).h.adopting })
+	o.until(time.Second, "the successor is installed", func() bool { return o.phase(o.n1) == lease.Held && !o.pg(o.n1).h.View().Adopting })
 	o.during(10*time.Second, "n1 holds", o.holds(o.n1))
 	// A renewal of the earlier agent comes late, and then the arbiter forgets what it does not write: the number that
 	// counts is that of the adopt.
@@ -77,11 +79,11 @@ func orderAdoptSeq(t *testing.T) {
 // would be useless) and extends nothing (4.3.3).
 func orderHedgedRenew(t *testing.T) {
 	o := holding(t)
-	hedge := func() (received Instant) {
+	hedge := func() (received lease.Instant) {
 		o.kept = nil
 		o.keep(o.n1, "renew")
 		o.until(time.Second, "a renewal leaves", func() bool { return len(o.letters(o.n1, "renew")) > 0 })
-		sent := o.pg(o.n1).h.out[0].sent
+		sent := o.under(o.n1).Sent
 		o.lose(o.n1, "renew answer")
 		received = o.w.now
 		o.deliver(o.letter(o.n1, "renew"))
@@ -108,24 +110,24 @@ func orderHedgedRenew(t *testing.T) {
 // before the disarm (4.4.3); only held is taken up, and only while the guard shows that epoch armed (4.4.7): after a loss
 // comes a new epoch (4.4.2).
 func orderKillInLosing(t *testing.T) {
-	var said RunState
+	var said lease.RunState
 	strike := func(o *orders) {
-		h := o.pg(o.n1).h
-		begun := h.phase == Stopped || (h.phase == Losing || h.phase == Leaving) && o.n1.now().Sub(h.since) > time.Millisecond
+		k := o.pg(o.n1)
+		begun := k.phase == lease.Stopped || (k.phase == lease.Losing || k.phase == lease.Leaving) && o.n1.now().Sub(k.since) > time.Millisecond
 		o.n1.agent.kill(200 * time.Millisecond)
 		said = o.n1.run["pg"].State
-		o.want(!begun || said != RunHeld, "the loss has begun, and /run says %q", said)
+		o.want(!begun || said != lease.RunHeld, "the loss has begun, and /run says %q", said)
 	}
 	after := func(o *orders) {
-		e := Epoch(1)
-		heldAgain := func() bool { return o.phase(o.n1) == Held && o.epoch(o.n1) == e }
+		e := lease.Epoch(1)
+		heldAgain := func() bool { return o.phase(o.n1) == lease.Held && o.epoch(o.n1) == e }
 		o.heal(o.n1)
 		limit := o.w.now.Add(o.w.budget.Hold() + 10*time.Second)
 		for !o.holds(o.n2)() && !o.holds(o.n1)() || o.record().Epoch == e {
 			o.want(o.w.now < limit, "nobody holds a new epoch")
-			o.want(!heldAgain() || said == RunHeld, "n1 holds epoch %d again, /run said %q", e, said)
+			o.want(!heldAgain() || said == lease.RunHeld, "n1 holds epoch %d again, /run said %q", e, said)
 			o.one()
-			if said == RunHeld && o.holds(o.n1)() {
+			if said == lease.RunHeld && o.holds(o.n1)() {
 				return // it had not begun to lose as far as anybody can know
 			}
 		}
@@ -135,14 +137,14 @@ func orderKillInLosing(t *testing.T) {
 	c.begin = func(t *testing.T) *orders {
 		o := holding(t)
 		o.lose(o.n1)
-		o.until(4*time.Second, "n1 loses", o.in(o.n1, Losing))
+		o.until(4*time.Second, "n1 loses", o.in(o.n1, lease.Losing))
 		return o
 	}
 	c.story = func(o *orders) { o.run(3 * time.Second) }
 	t.Run("silence", c.play)
 	c.begin = func(t *testing.T) *orders { return holding(t) }
 	c.story = func(o *orders) {
-		o.tell(o.n1, LeaveAsked{Cause: "test", Retire: true})
+		o.tell(o.n1, lease.LeaveAsked{Cause: "test", Retire: true})
 		o.run(3 * time.Second)
 	}
 	t.Run("leave", c.play)
@@ -151,18 +153,18 @@ func orderKillInLosing(t *testing.T) {
 		o := holding(t)
 		o.lose(o.n2)
 		o.run(4 * time.Second)
-		o.restartArbiter(10*time.Millisecond, func(d *Snapshot) {
+		o.restartArbiter(10*time.Millisecond, func(d *lease.Snapshot) {
 			d.Leases = slices.Clone(d.Leases)
-			d.Leases[0].State = RecordFree
+			d.Leases[0].State = lease.RecordFree
 		})
-		o.until(time.Second, "n1 loses", o.in(o.n1, Losing))
+		o.until(time.Second, "n1 loses", o.in(o.n1, lease.Losing))
 		return o
 	}
 	c.story = func(o *orders) { o.run(time.Second) }
-	c.ended = func(o *orders) bool { return o.phase(o.n1) == Standby }
+	c.ended = func(o *orders) bool { return o.phase(o.n1) == lease.Standby }
 	c.after = func(o *orders) {
-		if said != RunHeld {
-			o.during(2*time.Second, "epoch 1 is not held again", func() bool { return o.phase(o.n1) != Held || o.epoch(o.n1) > 1 })
+		if said != lease.RunHeld {
+			o.during(2*time.Second, "epoch 1 is not held again", func() bool { return o.phase(o.n1) != lease.Held || o.epoch(o.n1) > 1 })
 		}
 		o.until(5*time.Second, "n1 has stopped what epoch 1 ran", func() bool { return !o.runs(o.n1)() || o.record().Epoch > 1 })
 	}
@@ -172,7 +174,7 @@ func orderKillInLosing(t *testing.T) {
 // attack2 9. A planned loss goes on over the death of the agent: leaving is taken up as leaving, renewals go on, and a
 // stop that takes longer than F costs no reset (4.4.7, 4.4.2).
 func orderKillInLeaving(t *testing.T) {
-	var said RunState
+	var said lease.RunState
 	crashes{
 		begin: func(t *testing.T) *orders {
 			o := holding(t)
@@ -184,17 +186,17 @@ func orderKillInLeaving(t *testing.T) {
 			said = o.n1.run["pg"].State
 		},
 		story: func(o *orders) {
-			o.tell(o.n1, LeaveAsked{Cause: "test", Retire: true})
+			o.tell(o.n1, lease.LeaveAsked{Cause: "test", Retire: true})
 			o.run(2 * time.Second)
 		},
-		ended: func(o *orders) bool { return o.phase(o.n1) == Leaving },
+		ended: func(o *orders) bool { return o.phase(o.n1) == lease.Leaving },
 		after: func(o *orders) {
-			if said == RunHeld {
+			if said == lease.RunHeld {
 				o.run(time.Second) // nobody knows that a leave was asked
-				o.tell(o.n1, LeaveAsked{Cause: "test", Retire: true})
+				o.tell(o.n1, lease.LeaveAsked{Cause: "test", Retire: true})
 			}
-			o.until(time.Second, "the leaving is taken up", o.in(o.n1, Leaving))
-			o.during(3*o.w.budget.HardDeadline(), "n1 leaves, in peace", o.in(o.n1, Leaving))
+			o.until(time.Second, "the leaving is taken up", o.in(o.n1, lease.Leaving))
+			o.during(3*o.w.budget.HardDeadline(), "n1 leaves, in peace", o.in(o.n1, lease.Leaving))
 			o.n1.healStops()
 			o.until(3*time.Second, "n2 holds", o.holds(o.n2))
 			o.want(o.n1.boots == 1 && o.n1.alive, "n1 was reset")
@@ -209,8 +211,8 @@ func orderLateRelease(t *testing.T) {
 	o := holding(t)
 	o.keep(o.n1, "release")
 	o.lose(o.n2)
-	o.tell(o.n1, LeaveAsked{Cause: "test"})
-	o.until(15*time.Second, "n1 has given up to be heard", o.in(o.n1, Standby))
+	o.tell(o.n1, lease.LeaveAsked{Cause: "test"})
+	o.until(15*time.Second, "n1 has given up to be heard", o.in(o.n1, lease.Standby))
 	o.until(15*time.Second, "n1 holds again", o.holds(o.n1))
 	o.want(o.epoch(o.n1) == 2, "the epoch is %d", o.epoch(o.n1))
 	o.heal(o.n2)
@@ -220,8 +222,8 @@ func orderLateRelease(t *testing.T) {
 	o.deliver(late...)
 	o.during(5*time.Second, "n1 holds", o.holds(o.n1))
 	// Nobody sends the new epoch with an old number. If somebody did:
-	a := o.ask(Release{Party: o.n1.agent.self, Epoch: 2, Seq: o.lease().lastSeq, Seen: o.w.arbiter.disk.Cluster.Stamp})
-	o.want(a.Verdict == Refused, "a release with the number of a renewal is answered %s", a.Verdict)
+	a := o.ask(lease.Release{Party: o.n1.agent.self, Epoch: 2, Seq: o.pg(o.n1).sent.Seq, Seen: o.w.arbiter.disk.Cluster.Stamp})
+	o.want(a.Verdict == lease.Refused, "a release with the number of a renewal is answered %s", a.Verdict)
 	o.during(20*time.Second, "n1 holds", o.holds(o.n1))
 }
 
@@ -239,15 +241,15 @@ func orderLeavingThenCut(t *testing.T) {
 	for _, forcible := range []bool{true, false} {
 		o := holding(t, odd)
 		o.n1.stops, o.n1.forcible, o.n1.outage = "hang", forcible, 1000*time.Hour
-		o.tell(o.n1, LeaveAsked{Cause: "test"})
-		o.until(time.Second, "n1 leaves", o.in(o.n1, Leaving))
-		o.during(10*time.Second, "n1 leaves, in peace", o.in(o.n1, Leaving))
+		o.tell(o.n1, lease.LeaveAsked{Cause: "test"})
+		o.until(time.Second, "n1 leaves", o.in(o.n1, lease.Leaving))
+		o.during(10*time.Second, "n1 leaves, in peace", o.in(o.n1, lease.Leaving))
 		o.keep(o.n1, "renew answer")
-		o.until(o.w.budget.LossAfter+time.Second, "n1 loses", o.in(o.n1, Losing))
+		o.until(o.w.budget.LossAfter+time.Second, "n1 loses", o.in(o.n1, lease.Losing))
 		o.lose(o.n1)
 		late := o.letters(o.n1, "renew answer")
 		o.w.after(time.Millisecond, late[len(late)-1].run)
-		o.during(20*time.Millisecond, "n1 loses", o.in(o.n1, Losing))
+		o.during(20*time.Millisecond, "n1 loses", o.in(o.n1, lease.Losing))
 		o.until(o.w.budget.Hold()+5*time.Second, "n2 holds", o.holds(o.n2))
 		o.want(o.n1.alive == forcible, "forcible %v, n1 alive %v", forcible, o.n1.alive)
 	}
@@ -264,8 +266,8 @@ func orderOldInstanceWaiter(t *testing.T) {
 		o.heal(o.n2)
 		o.n2.agent.kill(100 * time.Millisecond)
 		o.until(2*time.Second, "the newer one waits", o.waits(o.n2))
-		o.tell(o.n1, LeaveAsked{Cause: "test", Retire: true})
-		o.until(time.Second, "n1 stops", o.in(o.n1, Stopped))
+		o.tell(o.n1, lease.LeaveAsked{Cause: "test", Retire: true})
+		o.until(time.Second, "n1 stops", o.in(o.n1, lease.Stopped))
 		o.deliver(o.letter(o.n2, "acquire"))
 		o.until(time.Second, "n2 holds", o.holds(o.n2))
 		o.want(o.epoch(o.n2) == 2, "epoch %d: a grant went where nobody listens", o.epoch(o.n2))
@@ -273,19 +275,18 @@ func orderOldInstanceWaiter(t *testing.T) {
 	t.Run("parked poll", func(t *testing.T) {
 		o := holding(t, func(o *orders) { o.w.leases = []string{"pg", "web"} })
 		o.until(5*time.Second, "the older one's poll was parked just now", func() bool {
-			return o.waits(o.n2)() && o.lease().waiters[1].until.Sub(o.lease().waiters[1].heard) == o.w.budget.Wait() &&
-				o.w.arbiter.clock.at(o.w.now).Sub(o.lease().waiters[1].heard) < 50*time.Millisecond
+			return o.waits(o.n2)() && o.n2.now().Sub(o.under(o.n2).Sent) < 50*time.Millisecond
 		})
 		o.n2.agent.kill(50 * time.Millisecond)
 		o.keep(o.n2, "pg acquire")
-		o.tell(o.n1, LeaveAsked{Cause: "test", Retire: true})
+		o.tell(o.n1, lease.LeaveAsked{Cause: "test", Retire: true})
 		o.until(time.Second, "the newer one has asked for web, and for pg in vain", func() bool { return len(o.letters(o.n2, "acquire")) > 0 })
-		o.until(time.Second, "the lease is free", func() bool { return o.phase(o.n1) == Standby })
+		o.until(time.Second, "the lease is free", func() bool { return o.phase(o.n1) == lease.Standby })
 		o.run(100 * time.Millisecond)
 		o.want(o.record().Epoch == 1, "epoch %d went where nobody listens", o.record().Epoch)
 		o.heal(o.n2)
 		o.deliver(o.letter(o.n2, "acquire"))
-		o.until(time.Second, "n2 holds pg", o.in(o.n2, Held))
+		o.until(time.Second, "n2 holds pg", o.in(o.n2, lease.Held))
 	})
 	for _, restart := range []bool{false, true} {
 		o := holding(t)
@@ -295,7 +296,7 @@ func orderOldInstanceWaiter(t *testing.T) {
 		second := o.letter(o.n1, "adopt")
 		o.heal(o.n1)
 		o.n1.agent.kill(100 * time.Millisecond)
-		o.until(time.Second, "the third is installed", func() bool { return o.phase(o.n1) == Held && !o.pg(o.n1).h.adopting })
+		o.until(time.Second, "the third is installed", func() bool { return o.phase(o.n1) == lease.Held && !o.pg(o.n1).h.View().Adopting })
 		if restart {
 			o.restartArbiter(100*time.Millisecond, nil)
 		}
@@ -311,13 +312,13 @@ func orderSuccessorReleases(t *testing.T) {
 	for _, leases := range [][]string{{"pg"}, {"pg", "web"}} {
 		o := holding(t, func(o *orders) { o.w.leases = leases })
 		o.keep(o.n1, "pg release")
-		o.tell(o.n1, LeaveAsked{Cause: "test", Retire: true})
+		o.tell(o.n1, lease.LeaveAsked{Cause: "test", Retire: true})
 		o.until(time.Second, "the release is under way", func() bool { return len(o.letters(o.n1, "release")) > 0 })
 		o.n1.agent.kill(100 * time.Millisecond)
 		o.kept = nil
 		o.heal(o.n1)
 		o.until(500*time.Millisecond, "a successor starts", func() bool { return !o.n1.agent.dead })
-		o.until(o.w.budget.RenewEvery/2, "n2 holds pg", o.in(o.n2, Held))
+		o.until(o.w.budget.RenewEvery/2, "n2 holds pg", o.in(o.n2, lease.Held))
 		o.want(o.n1.boots == 1, "n1 was reset")
 	}
 }
@@ -331,7 +332,7 @@ func orderLongerWatchdog(t *testing.T) {
 	o.n1.device = o.n1.budget.WithWatchdog(5 * time.Second)
 	o.n1.boot()
 	o.until(3*time.Second, "the guard has read the real timeout, and the lease was given back", func() bool {
-		return o.record().Epoch == 1 && o.record().State == RecordFree
+		return o.record().Epoch == 1 && o.record().State == lease.RecordFree
 	})
 	o.want(o.n1.res["pg"].attr == 0 && !o.n1.res["pg"].runs, "the attribute was put")
 	o.pg(o.n1).h.SetBudget(o.n1.device) // the next preflight reads what the guard has left

@@ -1,29 +1,31 @@
-package lease
+package sim
 
 import (
-	"container/heap"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/leasedog/leasedog/lease"
 )
 
-// orders directs a world of world_test.go: nothing happens by chance, and the test decides for every message whether
+// orders directs a world: nothing happens by chance, and the test decides for every message whether
 // it is delivered at once (as if no rule says otherwise), kept to be delivered later, twice or in another order, or
 // lost. The clocks are the worst that the drift bound allows (nodes slow, arbiter fast), and so is every reset: the
 // guard is frozen, the watchdog fires at the last moment, and the last write comes K later.
 type orders struct {
 	t  *testing.T
 	w  *world
-	n1 *worldNode // holds pg when the story begins, unless it says otherwise
-	n2 *worldNode
+	n1 *node // holds pg when the story begins, unless it says otherwise
+	n2 *node
 
 	rules    []orderRule
 	kept     []*orderLetter
 	halfDone bool // what a crash cuts in the middle was done
 	points   int  // every event, and every action of the victim
-	victim   *worldNode
+	victim   *node
 	strikeAt int    // the point at which strike happens; 0: never
 	strike   func() // a crash
 	struck   bool
@@ -45,18 +47,21 @@ type orderLetter struct {
 func newOrders(t *testing.T, change ...func(*orders)) *orders {
 	t.Helper()
 	o := &orders{t: t}
-	w := &world{rng: rand.New(rand.NewPCG(1, 1)), now: Instant(time.Second), trace: &strings.Builder{}, leases: []string{"pg"},
-		won: map[string]Epoch{}, paused: map[string]bool{}, direct: o}
-	w.budget, _ = Profile("lan")
+	w := &world{rng: rand.New(rand.NewPCG(1, 1)), now: lease.Instant(time.Second), trace: &strings.Builder{}, leases: []string{"pg"},
+		direct: o}
+	w.cfg.Stop.Min = 50 * time.Millisecond
+	w.check.begin()
+	w.budget, _ = lease.Profile("lan")
 	w.maxHold = w.budget.Hold() + 2*time.Second
 	o.w = w
+	w.arbiter = &arbiter{w: w, clock: clock{rate: 1000}}
+	w.doors = []endpoint{w.arbiter}
 	for i, name := range []string{"n1", "n2"} {
-		w.nodes = append(w.nodes, &worldNode{w: w, name: name, clock: worldClock{ppm: -1000}, budget: w.budget, device: w.budget,
-			base: time.Duration(i) * 500 * time.Second})
+		n := w.addNode(name, w.budget)
+		n.clock, n.base = clock{rate: -1000}, time.Duration(i)*500*time.Second
 	}
 	o.n1, o.n2 = w.nodes[0], w.nodes[1]
-	w.arbiter = &worldArbiter{w: w, clock: worldClock{ppm: 1000}}
-	w.arbiter.disk = NewClusterSnapshot("storeA")
+	w.arbiter.disk = lease.NewClusterSnapshot("storeA")
 	for _, c := range change {
 		c(o)
 	}
@@ -77,8 +82,8 @@ func holding(t *testing.T, change ...func(*orders)) *orders {
 }
 
 // carry is the network.
-func (o *orders) carry(n *worldNode, m worldMessage, run func()) {
-	kind := m.kind
+func (o *orders) carry(n *node, m message, run func()) {
+	kind := m.kind()
 	if m.answer {
 		kind += " answer"
 	}
@@ -96,12 +101,12 @@ func (o *orders) carry(n *worldNode, m worldMessage, run func()) {
 }
 
 // lose makes the network lose every message of n of these kinds from now on; none: all.
-func (o *orders) lose(n *worldNode, kinds ...string) { o.rule(n, false, kinds) }
+func (o *orders) lose(n *node, kinds ...string) { o.rule(n, false, kinds) }
 
 // keep makes the network keep them.
-func (o *orders) keep(n *worldNode, kinds ...string) { o.rule(n, true, kinds) }
+func (o *orders) keep(n *node, kinds ...string) { o.rule(n, true, kinds) }
 
-func (o *orders) rule(n *worldNode, keep bool, kinds []string) {
+func (o *orders) rule(n *node, keep bool, kinds []string) {
 	if len(kinds) == 0 {
 		kinds = []string{""}
 	}
@@ -111,12 +116,12 @@ func (o *orders) rule(n *worldNode, keep bool, kinds []string) {
 }
 
 // heal ends every rule for n. What is kept stays kept.
-func (o *orders) heal(n *worldNode) {
+func (o *orders) heal(n *node) {
 	o.rules = slices.DeleteFunc(o.rules, func(r orderRule) bool { return r.node == n.name })
 }
 
 // letters are those of a kind that are kept, the oldest first.
-func (o *orders) letters(n *worldNode, kind string) []*orderLetter {
+func (o *orders) letters(n *node, kind string) []*orderLetter {
 	var out []*orderLetter
 	for _, l := range o.kept {
 		if l.node == n.name && (l.kind == kind || l.kind == "pg "+kind) {
@@ -127,7 +132,7 @@ func (o *orders) letters(n *worldNode, kind string) []*orderLetter {
 }
 
 // letter is the oldest one of a kind that is kept.
-func (o *orders) letter(n *worldNode, kind string) *orderLetter {
+func (o *orders) letter(n *node, kind string) *orderLetter {
 	o.t.Helper()
 	all := o.letters(n, kind)
 	if len(all) == 0 {
@@ -156,12 +161,11 @@ func (o *orders) one() {
 		o.fail("somebody is woken again and again")
 	}
 	o.point()
-	e := heap.Pop(&w.queue).(worldEvent)
+	e := w.queue.pop()
 	w.now = e.at
 	e.run()
-	w.check()
-	if w.bad != "" {
-		o.fail("%s", w.bad)
+	if len(w.bad) > 0 {
+		o.fail("%s", w.bad[0])
 	}
 }
 
@@ -205,12 +209,15 @@ func (c crashes) play(t *testing.T) {
 }
 
 // cut reports whether an agent is killed just before an action.
-func (o *orders) cut(k *worldKeeper) bool {
+func (o *orders) cut(k *keeper) bool {
 	if k.a.n == o.victim {
 		o.point()
 	}
 	return k.a.dead
 }
+
+// half: what a crash cuts in the middle was done.
+func (o *orders) half() bool { return o.halfDone }
 
 // run lets real time pass.
 func (o *orders) run(d time.Duration) {
@@ -261,25 +268,27 @@ func (o *orders) want(ok bool, format string, args ...any) {
 }
 
 // pg is the keeper of the lease pg on n, of the agent that runs now.
-func (o *orders) pg(n *worldNode) *worldKeeper { return n.agent.keeper("pg") }
+func (o *orders) pg(n *node) *keeper { return n.agent.keeper("pg") }
 
-func (o *orders) phase(n *worldNode) Phase {
+func (o *orders) phase(n *node) lease.Phase {
 	if !n.alive || n.agent.dead {
 		return ""
 	}
 	return o.pg(n).h.View().Phase
 }
 
-func (o *orders) epoch(n *worldNode) Epoch { return o.pg(n).h.View().Epoch }
+func (o *orders) epoch(n *node) lease.Epoch { return o.pg(n).h.View().Epoch }
 
 // in tells whether n is in a phase.
-func (o *orders) in(n *worldNode, p Phase) func() bool { return func() bool { return o.phase(n) == p } }
+func (o *orders) in(n *node, p lease.Phase) func() bool {
+	return func() bool { return o.phase(n) == p }
+}
 
 // holds tells whether n holds every lease and runs what they guard.
-func (o *orders) holds(n *worldNode) func() bool {
+func (o *orders) holds(n *node) func() bool {
 	return func() bool {
 		for _, l := range o.w.leases {
-			if !n.alive || n.agent.dead || n.agent.keeper(l).h.View().Phase != Held || !n.res[l].runs {
+			if !n.alive || n.agent.dead || n.agent.keeper(l).h.View().Phase != lease.Held || !n.res[l].runs {
 				return false
 			}
 		}
@@ -288,66 +297,98 @@ func (o *orders) holds(n *worldNode) func() bool {
 }
 
 // waits tells whether n's poll is parked.
-func (o *orders) waits(n *worldNode) func() bool {
+func (o *orders) waits(n *node) func() bool {
 	return func() bool {
-		l := o.lease()
-		return l != nil && slices.ContainsFunc(l.waiters, func(w *grantWaiter) bool { return w.node == n.name && len(w.ids) > 0 })
+		if !n.alive || n.agent.dead {
+			return false
+		}
+		return slices.ContainsFunc(o.pg(n).calls, func(c *call) bool {
+			return c.poll && slices.ContainsFunc(c.ids[:c.count], o.w.arbiter.waits)
+		})
 	}
 }
 
-func (o *orders) runs(n *worldNode) func() bool {
+// under is n's oldest request for pg that has no answer yet.
+func (o *orders) under(n *node) lease.Send {
+	for _, c := range o.pg(n).calls {
+		if !c.answered && n.now() <= c.s.Deadline {
+			return c.s
+		}
+	}
+	o.fail("%s has no request under way", n.name)
+	return lease.Send{}
+}
+
+// asks tells whether n waits for the answer to such a request for pg.
+func (o *orders) asks(n *node, like any) bool {
+	return slices.ContainsFunc(o.pg(n).calls, func(c *call) bool {
+		return !c.answered && n.now() <= c.s.Deadline && reflect.TypeOf(c.body) == reflect.TypeOf(like)
+	})
+}
+
+func (o *orders) runs(n *node) func() bool {
 	return func() bool { return n.alive && n.res["pg"].runs }
 }
 
 // guarded tells whether a guard of n has anything armed.
-func (o *orders) guarded(n *worldNode) bool { return n.guard != nil && n.guard.d.Armed() > 0 }
+func (o *orders) guarded(n *node) bool { return n.guard != nil && n.guard.d.Armed() > 0 }
 
 func not(cond func() bool) func() bool { return func() bool { return !cond() } }
 
 func both(a, b func() bool) func() bool { return func() bool { return a() && b() } }
 
-// lease is what the arbiter knows of pg; nil if it is down.
-func (o *orders) lease() *grantLease {
-	if o.w.arbiter.g == nil {
-		return nil
+// view is what the arbiter shows; nothing if it is down.
+func (o *orders) view() lease.ClusterView {
+	if a := o.w.arbiter; a.g != nil {
+		return a.g.View(a.now())
 	}
-	return o.w.arbiter.g.leases["pg"]
+	return lease.ClusterView{}
 }
 
-func (o *orders) record() Record {
-	if l := o.lease(); l != nil {
-		return l.rec
+// holdEnd is when the hold of pg ends, by the arbiter's clock.
+func (o *orders) holdEnd() lease.Instant {
+	for _, l := range o.view().Leases {
+		if l.Lease == "pg" {
+			return o.w.arbiter.now().Add(l.EndsIn)
+		}
 	}
-	return Record{}
+	return 0
+}
+
+func (o *orders) record() lease.Record {
+	if o.w.arbiter.g == nil {
+		return lease.Record{}
+	}
+	return recordIn(o.w.arbiter.disk, "pg")
 }
 
 // recorded tells whether the arbiter's record is in a state.
-func (o *orders) recorded(s RecordState) func() bool {
+func (o *orders) recorded(s lease.RecordState) func() bool {
 	return func() bool { return o.record().State == s }
 }
 
 // tell gives the agent of n an event for pg.
-func (o *orders) tell(n *worldNode, ev Event) {
+func (o *orders) tell(n *node, ev lease.Event) {
 	o.w.log("%s: told %T", n.name, ev)
 	n.agent.post(func() { o.pg(n).step(ev) })
 }
 
 // gone is a node that dies and does not come back.
-func (o *orders) gone(n *worldNode) {
+func (o *orders) gone(n *node) {
 	n.outage = 1000 * time.Hour
 	n.die("gone for good")
 }
 
 // cutAndHang is the worst a holder can meet: no message comes through, and its resources cannot be stopped. Its
 // guard has to reset it before anybody else may run; it does not come back.
-func (o *orders) cutAndHang(n *worldNode) {
+func (o *orders) cutAndHang(n *node) {
 	o.w.log("%s: is cut off, and stops hang", n.name)
 	n.stops, n.outage = "hang", 1000*time.Hour
 	o.lose(n)
 }
 
 // restartArbiter changes the disk while the arbiter is down for d.
-func (o *orders) restartArbiter(d time.Duration, change func(*Snapshot)) {
+func (o *orders) restartArbiter(d time.Duration, change func(*lease.Snapshot)) {
 	o.w.arbiter.crash(d, func() {
 		if change != nil {
 			change(&o.w.arbiter.disk)
@@ -357,12 +398,10 @@ func (o *orders) restartArbiter(d time.Duration, change func(*Snapshot)) {
 }
 
 // operator asks the arbiter as an administrator does and returns its answer.
-func (o *orders) operator(event func(RequestID) GrantorEvent) Answer {
-	a := o.w.arbiter
-	a.ids++
-	id := a.ids
-	var got *Answer
-	a.waiting[id] = func(ans Answer) { got = &ans }
+func (o *orders) operator(event func(lease.RequestID) lease.GrantorEvent) lease.Answer {
+	a, id := o.w.arbiter, o.w.id()
+	var got *lease.Answer
+	a.waiting[id] = caller{name: "pg", to: func(ans lease.Answer) { got = &ans }}
 	a.receive(func() { a.step(event(id)) })
 	o.until(time.Second, "the arbiter answers an administrator", func() bool { return got != nil })
 	o.w.log("administrator: %T: %s %s", event(id), got.Verdict, got.Reason)
@@ -370,36 +409,14 @@ func (o *orders) operator(event func(RequestID) GrantorEvent) Answer {
 }
 
 // ask gives the arbiter a request that no node of this world sent.
-func (o *orders) ask(body any) Answer {
-	return o.operator(func(id RequestID) GrantorEvent { return Request{ID: id, Lease: "pg", Body: body} })
+func (o *orders) ask(body any) lease.Answer {
+	return o.operator(func(id lease.RequestID) lease.GrantorEvent { return lease.Request{ID: id, Lease: "pg", Body: body} })
 }
 
-// stopMachine stops a virtual machine with everything in it, its clocks too, for d. When it goes on its guard finds the
-// pause at its next look; the agent hears of it with the guard's next answer.
-func (o *orders) stopMachine(n *worldNode, d time.Duration) {
-	s1 := n.now()
-	o.w.log("%s: the machine is stopped for %v", n.name, d)
-	n.clock.since = n.clock.since.Add(d) // its clock stands still; nobody reads it meanwhile
-	agent, guard := n.agent, n.guard
-	agent.stopped = true
-	if guard != nil {
-		guard.frozen = true
-	}
-	end := o.w.now.Add(d)
-	for len(o.w.queue) > 0 && o.w.queue[0].at <= end {
-		o.one()
-	}
-	o.w.now = end
-	o.w.log("%s: the machine goes on", n.name)
-	s2 := n.now().Add(100 * time.Millisecond)
-	if guard != nil {
-		guard.thaw()
-	}
-	agent.thaw()
-	n.atLocal(s2, func() {
-		if guard != nil && n.guard == guard {
-			o.w.log("%s: the guard finds that the machine was stopped", n.name)
-			guard.step(DeadmanJump{S1: s1, S2: s2, Size: d + time.Second}) // rounded up
-		}
-	})
+// stopMachine stops a virtual machine for d. Its guard finds the pause at its next look; the promise is judged all the same.
+func (o *orders) stopMachine(n *node, d time.Duration) {
+	o.t.Helper()
+	n.suspend(d, true)
+	n.excused = 0
+	o.run(d)
 }
