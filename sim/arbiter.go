@@ -52,6 +52,7 @@ func (a *arbiter) start() {
 	a.waiting, a.stalled, a.inbox, a.writing = map[lease.RequestID]caller{}, false, nil, nil
 	a.g = lease.NewGrantor(lease.GrantorOptions{Cluster: "erp", MinHold: 100 * time.Millisecond, MaxHold: w.maxHold,
 		MaxPause: time.Hour, Grace: w.budget.Grace, DriftPPM: 1000, RetryWrite: time.Second, NewStoreID: a.storeID}, a.disk, a.now())
+	clear(w.check.numbers)
 	w.log("arbiter starts with %v, suspect %v", a.disk.Cluster.Stamp, a.disk.Suspect)
 	w.checkArbiterStart(a)
 	a.schedule()
@@ -118,12 +119,14 @@ func (a *arbiter) receive(f func()) {
 
 func (a *arbiter) number() int { return 0 }
 
+func (a *arbiter) listens() bool { return a.g != nil && !a.stalled }
+
 func (a *arbiter) waits(id lease.RequestID) bool { return a.waiting[id].to != nil }
 
 func (a *arbiter) ask(id lease.RequestID, name string, body any, answer func(lease.Answer)) {
 	a.receive(func() {
 		a.waiting[id] = caller{name, body, answer}
-		a.step(lease.Request{ID: id, Lease: name, Body: body})
+		a.w.checkRepeat(a, name, body, func() { a.step(lease.Request{ID: id, Lease: name, Body: body}) })
 	})
 }
 

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,10 @@ type checks struct {
 	won        map[string]lease.Epoch // the highest epoch that anybody won
 	paused     map[pauseKey]bool      // of which a pause was ever on disk
 	written    map[lease.Stamp]bool   // every stamp that ever was on disk
+	granted    map[string]lease.Epoch // the highest epoch that was ever granted, or claimed, on disk
+	freed      map[string]lease.Epoch // and the highest that was ever free
+	ill        lease.Instant          // until then renewals may be lost by what happened before
+	numbers    map[string]lease.Renew // the newest renewal that came, by lease
 	quarantine map[string]quarantined // what the arbiter that runs found held when it started
 	ended      map[string]lease.Instant
 	down       map[string]lease.Instant
@@ -43,7 +48,8 @@ type quarantined struct {
 
 func (c *checks) begin() {
 	*c = checks{won: map[string]lease.Epoch{}, paused: map[pauseKey]bool{},
-		written: map[lease.Stamp]bool{{}: true}, quarantine: map[string]quarantined{},
+		written: map[lease.Stamp]bool{{}: true}, granted: map[string]lease.Epoch{}, freed: map[string]lease.Epoch{},
+		numbers: map[string]lease.Renew{}, quarantine: map[string]quarantined{},
 		ended: map[string]lease.Instant{}, down: map[string]lease.Instant{}}
 }
 
@@ -56,8 +62,16 @@ func (w *world) violate(invariant, format string, args ...any) {
 	w.log("VIOLATION of %s", v)
 }
 
-// counts: a machine that stands still runs nothing, and that a paused one cannot wake up late is not promised.
-func (n *node) counts() bool { return n.alive && n.w.now >= n.excused }
+// counts: a machine that stands still runs nothing, and that a paused one cannot wake up late is not promised. Neither is what
+// a new boot proves about the old one if it is another machine's: a paused lease ends by it unless the arbiter hears both.
+func (n *node) counts() bool { return n.alive && n.w.now >= n.excused && !n.copied() }
+
+// copied: another machine with this one's name has spoken, this one has a paused lease and was not heard for longer than it
+// is silent in a pause.
+func (n *node) copied() bool {
+	return n.twin && n.w.now.Sub(n.heard) > lease.RetryAfterFailure+n.budget.RequestTimeout &&
+		slices.ContainsFunc(n.agent.keepers, func(k *keeper) bool { return k.phase == lease.Paused || k.phase == lease.Resuming })
+}
 
 // checkOverlap is the promise: whenever something begins to run, or begins to count.
 func (w *world) checkOverlap() {
@@ -88,6 +102,8 @@ func (w *world) checkEnter(k *keeper, from lease.Phase, act lease.Enter) {
 		if from == lease.Held && r.runs {
 			w.stats.FalseStops++
 		}
+	case act.Phase == lease.Losing && strings.HasPrefix(act.Cause, "the arbiter says lost") && w.arbiter != nil && !w.check.over(k.name, act.Epoch):
+		w.violate("I10", "%s loses %s, although epoch %d was neither followed nor given back", n.name, k.name, act.Epoch)
 	}
 	if w.round.settled != 0 && act.Phase != lease.Standby && act.Phase != lease.Acquiring {
 		w.violate("I10", "%s: %s flaps: %s (%s)", n.name, k.name, act.Phase, act.Cause)
@@ -96,7 +112,7 @@ func (w *world) checkEnter(k *keeper, from lease.Phase, act lease.Enter) {
 
 func (w *world) checkHeld(k *keeper, from lease.Phase, act lease.Enter) {
 	n := k.a.n
-	if from == lease.Winning {
+	if from == lease.Winning && n.counts() {
 		if won := w.check.won[k.name]; act.Epoch <= won {
 			w.violate("I3", "%s wins epoch %d of %s, after %d was won", n.name, act.Epoch, k.name, won)
 		}
@@ -141,10 +157,20 @@ func (w *world) checkDisarm(k *keeper, e lease.Epoch) {
 // been lost.
 func (k *keeper) acknowledged(s lease.Send, ans lease.Answer) {
 	now := k.a.n.now()
-	if _, renew := s.Body.(lease.Renew); !renew || ans.Verdict != lease.OK || now > s.Deadline {
+	r := k.a.n.res[k.name]
+	switch s.Body.(type) {
+	case lease.Renew:
+	case lease.Pause: // restarts the hold as a renewal does
+		if ans.Verdict == lease.OK && now <= s.Deadline {
+			r.acked = lease.Later(r.acked, s.Sent)
+		}
+		return
+	default:
 		return
 	}
-	r := k.a.n.res[k.name]
+	if ans.Verdict != lease.OK || now > s.Deadline {
+		return
+	}
 	r.acked = lease.Later(r.acked, s.Sent)
 	if now < k.h.View().LoseAt {
 		k.acked = lease.Later(k.acked, s.Sent)
@@ -188,8 +214,17 @@ func (w *world) checkFeed(n *node) {
 	}
 }
 
-// checkReset: a node with a working agent that renews in time is never reset.
+// over: a higher epoch was granted once, or this one was free once.
+func (c *checks) over(name string, e lease.Epoch) bool {
+	return c.granted[name] > e || c.freed[name] >= e
+}
+
+// checkReset: a node with a working agent that renews in time is never reset; and no node is where nothing but its own stops
+// is ill.
 func (w *world) checkReset(n *node, act lease.DeadmanAction) {
+	if w.direct == nil && w.now > w.check.ill && w.now > w.round.healed && w.now.Sub(n.disturb) > 2*w.budget.HardDeadline() {
+		w.violate("I10", "%s is reset for %s, although every renewal can come through", n.name, act.Lease)
+	}
 	k := n.agent.keeper(act.Lease)
 	if k == nil || n.agent.dead || n.agent.stopped || w.now.Sub(n.disturb) <= 2*w.budget.HardDeadline() {
 		return
@@ -210,6 +245,9 @@ func (w *world) checkArbiterStart(a *arbiter) {
 	clear(w.check.quarantine)
 	w.check.written[a.disk.Cluster.Stamp] = true
 	for _, r := range a.disk.Leases {
+		if r.State == lease.RecordFree {
+			w.check.freed[r.Lease] = max(w.check.freed[r.Lease], r.Epoch)
+		}
 		if r.State == lease.RecordHeld && !a.disk.Suspect && !a.disk.Cluster.Recovery {
 			hold := r.Hold
 			if hold == 0 {
@@ -241,6 +279,10 @@ func (w *world) checkReply(a *arbiter, to caller, ans lease.Answer) {
 func (w *world) checkChange(a *arbiter, c lease.Change) {
 	w.check.written[c.Cluster.Stamp] = true
 	for _, r := range c.Leases {
+		w.check.granted[r.Lease] = max(w.check.granted[r.Lease], r.Epoch)
+		if r.State == lease.RecordFree {
+			w.check.freed[r.Lease] = max(w.check.freed[r.Lease], r.Epoch)
+		}
 		if r.State == lease.RecordPaused {
 			w.check.paused[pauseKey{r.Lease, r.Epoch}] = true
 		}
@@ -337,4 +379,37 @@ func (w *world) unrest() string {
 		}
 	}
 	return strings.Join(out, "; ")
+}
+
+// checkRepeat does f, which gives the arbiter a request. A renewal with a number that is not above the last one extends
+// nothing.
+func (w *world) checkRepeat(a *arbiter, name string, body any, f func()) {
+	b, ok := body.(lease.Renew)
+	last := w.check.numbers[name]
+	if !ok || b.Party != last.Party || b.Epoch != last.Epoch {
+		f()
+		if ok {
+			w.check.numbers[name] = b
+		}
+		return
+	}
+	if b.Seq > last.Seq {
+		w.check.numbers[name] = b
+		f()
+		return
+	}
+	before, known := a.endsIn(name)
+	f()
+	if after, still := a.endsIn(name); known && still && after > before {
+		w.violate("I8", "a renewal of %s with the number %d, after %d, extends its hold by %v", name, b.Seq, last.Seq, after-before)
+	}
+}
+
+func (a *arbiter) endsIn(name string) (time.Duration, bool) {
+	for _, l := range a.g.View(a.now()).Leases {
+		if l.Lease == name && l.State == string(lease.RecordHeld) {
+			return l.EndsIn, true
+		}
+	}
+	return 0, false
 }

@@ -78,7 +78,14 @@ func (k *keeper) arm(act lease.Arm) {
 	if act.Shorten {
 		ev = lease.DeadmanShorten{Lease: k.name, Epoch: act.Epoch, Instance: who, Sent: act.Sent, Until: act.Until}
 	}
+	n := k.a.n
 	k.callGuard("arm", ev, func(until lease.Instant, err string) {
+		if n.device.Watchdog > n.budget.Watchdog && n.w.direct == nil { // the next preflight reads what the guard has read
+			n.budget = n.device
+			for _, o := range k.a.keepers {
+				o.h.SetBudget(n.device)
+			}
+		}
 		k.step(lease.Armed{Epoch: act.Epoch, Sent: act.Sent, Until: until, Watchdog: k.a.n.device.Watchdog, Err: err})
 	})
 }
@@ -217,6 +224,9 @@ func (c *call) copyTo(to endpoint) {
 			id = n.w.id()
 		}
 		served = true
+		if to.listens() {
+			n.heard = n.w.now
+		}
 		to.ask(id, c.k.name, c.body, func(ans lease.Answer) {
 			n.w.carry(n, to, message{c.k.name, c.body, true}, func() { c.k.a.post(func() { c.arrived(ans) }) })
 		})

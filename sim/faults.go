@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 type kind struct {
 	name   string
 	weight int
+	mild   bool // it keeps no renewal from coming through
 	run    func(w *world, n *node, d time.Duration, r *rand.Rand)
 }
 
@@ -61,18 +63,18 @@ func networkFaults() []kind {
 		return r.IntN(8)
 	}
 	return []kind{
-		{"cut", 3, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"cut", 3, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			how := r.IntN(3)
 			n.eachLink(which(r), func(l *wire) { l.up.cut, l.down.cut = how != 1, how != 0 })
 			w.after(d, n.heal)
 		}},
-		{"cut all nodes", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"cut all nodes", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			for _, n := range w.nodes {
 				n.eachLink(-1, func(l *wire) { l.up.cut, l.down.cut = true, true })
 				w.after(d+time.Duration(r.Int64N(int64(time.Second))), n.heal)
 			}
 		}},
-		{"flapping", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"flapping", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			end, turns := w.now.Add(d), 0
 			var flap func()
 			flap = func() {
@@ -85,12 +87,12 @@ func networkFaults() []kind {
 			}
 			flap()
 		}},
-		{"lossy", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"lossy", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			up, down := r.Float64()*80, r.Float64()*80
 			n.eachLink(-1, func(l *wire) { l.up.loss, l.down.loss = up, down })
 			w.after(d, n.heal)
 		}},
-		{"slow", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"slow", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			up, down := w.duration(r), w.duration(r)
 			n.eachLink(which(r), func(l *wire) { l.up.slow, l.down.slow, l.up.twice = up, down, 30 })
 			w.after(d, n.heal)
@@ -100,14 +102,14 @@ func networkFaults() []kind {
 
 func hostFaults() []kind {
 	return append(processFaults(), []kind{
-		{"crash", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"crash", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			n.outage = d
 			n.die("crash")
 			n.outage = 0
 		}},
-		{"machine pause", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) { n.suspend(d, r.IntN(2) == 0) }},
-		{"clone", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) { w.cloneOf(n, d) }},
-		{"wall clock step", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"machine pause", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) { n.suspend(d, r.IntN(2) == 0) }},
+		{"clone", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) { w.cloneOf(n, d) }},
+		{"wall clock step", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			// Nobody reads the wall clock but the pause detector, which at worst takes its step for a pause.
 			if g := n.guard; g != nil && r.IntN(2) == 0 {
 				n.disturb = w.now
@@ -115,27 +117,31 @@ func hostFaults() []kind {
 				g.receive(func() { g.step(lease.DeadmanJump{S1: now - 1, S2: now, Size: d}) })
 			}
 		}},
-		{"node's disk", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"node's disk", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			n.badDisk = true
 			w.after(d, func() { n.badDisk = false })
 		}},
-		{"slow tools", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"slow tools", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			n.slowTools = true
 			w.after(d, func() { n.slowTools = false })
 		}},
-		{"cannot run", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"stops are slow", 1, true, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+			n.stops = [...]string{"slow", "hang"}[r.IntN(2)]
+			w.after(d, n.healStops)
+		}},
+		{"cannot run", 1, true, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			n.cannotRun = true
 			w.after(d+10*time.Second, func() { n.cannotRun = false })
 		}},
-		{"maintenance", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"maintenance", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			n.maintain = true
 			w.after(d, func() { n.maintain = false })
 		}},
-		{"Pacemaker freezes", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"Pacemaker freezes", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			n.frozen, n.inFlight = w.now.Add(d), true
 			w.after(d+w.budget.HardDeadline(), func() { n.inFlight = false })
 		}},
-		{"stops hang, and a cut", 4, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"stops hang, and a cut", 4, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			n.stops = [...]string{"slow", "hang", "lie"}[r.IntN(3)]
 			n.lateProof = r.IntN(10) < 3
 			n.inFlight = r.IntN(4) == 0
@@ -152,25 +158,25 @@ func hostFaults() []kind {
 
 func processFaults() []kind {
 	return []kind{
-		{"kill agent", 2, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"kill agent", 2, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			if r.IntN(10) < 7 {
 				d = 20*time.Millisecond + time.Duration(r.Int64N(int64(w.budget.LossAfter)))
 			}
 			n.agent.kill(d)
 		}},
-		{"stop agent", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) { n.agent.pause(d) }},
-		{"freeze guard", 2, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"stop agent", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) { n.agent.pause(d) }},
+		{"freeze guard", 2, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			if n.guard != nil {
 				n.guard.freeze(d, r.IntN(2) == 0)
 			}
 		}},
-		{"kill guard", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"kill guard", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			if n.guard != nil && n.guard.d.Armed() > 0 {
 				n.disturb = w.now
 				n.reset("guard is killed")
 			}
 		}},
-		{"guard does not start", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"guard does not start", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			n.badGuard = true
 			w.after(d, func() { n.badGuard = false })
 		}},
@@ -185,8 +191,12 @@ func (w *world) cloneOf(n *node, d time.Duration) {
 		}
 	}
 	c := w.addNode(n.name, n.budget)
-	c.clone = true
+	c.clone, n.twin = true, true
 	c.disk = n.disk.Clone()
+	c.keepsRun = w.chance(50) // its image was made with a /run
+	if c.keepsRun {
+		c.run = maps.Clone(n.run)
+	}
 	c.boots = n.boots * 100
 	c.boot()
 	w.after(d+w.budget.Hold(), func() {
@@ -206,19 +216,19 @@ func arbiterFaults() []kind {
 		}
 	}
 	return []kind{
-		{"restart arbiter", 2, one(func(w *world, a *arbiter, d time.Duration, r *rand.Rand) {
+		{"restart arbiter", 2, false, one(func(w *world, a *arbiter, d time.Duration, r *rand.Rand) {
 			if r.IntN(2) == 0 {
 				d = 10*time.Millisecond + time.Duration(r.Int64N(int64(time.Second)))
 			}
 			a.crash(d, func() {})
 		})},
-		{"stall arbiter", 1, one(func(w *world, a *arbiter, d time.Duration, r *rand.Rand) { a.stall(d, r.IntN(3) == 0) })},
-		{"lose store", 1, one(func(w *world, a *arbiter, d time.Duration, r *rand.Rand) {
+		{"stall arbiter", 1, false, one(func(w *world, a *arbiter, d time.Duration, r *rand.Rand) { a.stall(d, r.IntN(3) == 0) })},
+		{"lose store", 1, false, one(func(w *world, a *arbiter, d time.Duration, r *rand.Rand) {
 			if !w.unknowable() {
 				a.crash(d, func() { a.disk = lease.Snapshot{} })
 			}
 		})},
-		{"restore store", 1, one(func(w *world, a *arbiter, d time.Duration, r *rand.Rand) {
+		{"restore store", 1, false, one(func(w *world, a *arbiter, d time.Duration, r *rand.Rand) {
 			old, down := a.disk, w.duration(r)
 			w.after(d, func() {
 				if !w.round.calm && !w.unknowable() {
@@ -226,7 +236,7 @@ func arbiterFaults() []kind {
 				}
 			})
 		})},
-		{"roll store back", 1, one(func(w *world, a *arbiter, d time.Duration, r *rand.Rand) {
+		{"roll store back", 1, false, one(func(w *world, a *arbiter, d time.Duration, r *rand.Rand) {
 			old := a.disk
 			w.after(d, func() {
 				if !w.round.calm && !w.unknowable() && w.wouldBeSeen(old) {
@@ -235,7 +245,7 @@ func arbiterFaults() []kind {
 				}
 			})
 		})},
-		{"arbiter's disk", 1, one(func(w *world, a *arbiter, d time.Duration, r *rand.Rand) {
+		{"arbiter's disk", 1, false, one(func(w *world, a *arbiter, d time.Duration, r *rand.Rand) {
 			a.badDisk = true
 			w.after(d, func() { a.badDisk = false })
 		})},
@@ -276,17 +286,17 @@ func (w *world) replicaFault(d time.Duration, r *rand.Rand) {
 
 func administrators() []kind {
 	return []kind{
-		{"leave", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"leave", 1, true, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			retire := r.IntN(2) == 0
 			n.each(func(k *keeper) { k.step(lease.LeaveAsked{Cause: "an administrator asks", Retire: retire}) })
 			w.after(d, func() { n.each(func(k *keeper) { k.step(lease.AcquireAsked{}) }) })
 		}},
-		{"switchover", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"switchover", 1, true, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			w.operate(func(id lease.RequestID) lease.GrantorEvent {
 				return lease.Request{ID: id, Lease: w.leases[r.IntN(len(w.leases))], Body: lease.Switchover{To: n.name}}
 			})
 		}},
-		{"pause", 2, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"pause", 2, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			length := time.Duration(0)
 			if r.IntN(2) == 0 {
 				length = w.budget.LossAfter + w.duration(r) // a shorter one cannot be resumed in time, and is refused
@@ -294,17 +304,17 @@ func administrators() []kind {
 			n.each(func(k *keeper) { k.step(lease.PauseAsked{For: length}) })
 			w.after(d, func() { n.each(func(k *keeper) { k.step(lease.ResumeAsked{}) }) })
 		}},
-		{"resume asked elsewhere", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"resume asked elsewhere", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			w.operate(func(id lease.RequestID) lease.GrantorEvent {
 				return lease.OperatorResume{ID: id, Lease: w.leases[r.IntN(len(w.leases))]}
 			})
 		}},
-		{"bar", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) {
+		{"bar", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) {
 			w.operate(func(id lease.RequestID) lease.GrantorEvent { return lease.OperatorBar{ID: id, Node: n.name} })
 			w.after(d, w.unbarAll)
 		}},
-		{"free", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) { w.free(n, w.leases[r.IntN(len(w.leases))]) }},
-		{"recover", 1, func(w *world, n *node, d time.Duration, r *rand.Rand) { w.recover() }},
+		{"free", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) { w.free(n, w.leases[r.IntN(len(w.leases))]) }},
+		{"recover", 1, false, func(w *world, n *node, d time.Duration, r *rand.Rand) { w.recover() }},
 	}
 }
 

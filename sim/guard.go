@@ -208,6 +208,9 @@ func (g *guard) schedule() {
 	if n.guard != g || g.d.Resetting() || next == g.tick.local {
 		return
 	}
+	if next <= n.now() { // it did nothing about a deadline that has passed: it looks again when it feeds next
+		next = n.now().Add(n.device.Watchdog / 3)
+	}
 	late := w.between(0, time.Millisecond)
 	if w.direct != nil || w.chance(30) {
 		late = n.device.TimerSlack - w.between(0, n.device.TimerSlack)

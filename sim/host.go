@@ -14,9 +14,11 @@ type node struct {
 	clock   clock
 	boots   int
 	alive   bool
-	doomed  bool // it dies at a time that is set; until then it goes on
-	gone    bool // it does not come back
-	clone   bool // a second machine with another one's name
+	doomed  bool          // it dies at a time that is set; until then it goes on
+	gone    bool          // it does not come back
+	clone   bool          // a second machine with another one's name
+	twin    bool          // there was one with this one's name, in this boot
+	heard   lease.Instant // by an arbiter, last
 	links   []wire
 	disk    lease.Known
 	run     map[string]lease.RunRecord
@@ -31,6 +33,8 @@ type node struct {
 	device  lease.Budget  // what watchdog and timers really do
 	base    time.Duration // what its clocks show after a boot, at least
 	outage  time.Duration // how long a reboot takes at least
+	// keepsRun: its /run is on a disk, so that what it says outlives a boot.
+	keepsRun bool
 	ills
 }
 
@@ -101,9 +105,12 @@ func (n *node) boot() {
 	}
 	w := n.w
 	n.boots++
-	n.alive, n.doomed, n.run, n.res = true, false, map[string]lease.RunRecord{}, map[string]*resource{}
+	n.alive, n.doomed, n.res = true, false, map[string]*resource{}
+	if !n.keepsRun || n.run == nil {
+		n.run = map[string]lease.RunRecord{}
+	}
 	n.clock.start(w.now, lease.Instant(w.between(n.base+5*time.Second, n.base+1000*time.Second)))
-	n.still, n.excused, n.frozen = 0, 0, 0
+	n.still, n.excused, n.frozen, n.twin = 0, 0, 0, false
 	n.dog.begin(n)
 	for _, l := range w.leases {
 		n.res[l] = &resource{}
@@ -142,6 +149,9 @@ func (n *node) attribute(name string, e lease.Epoch) {
 	r := n.res[name]
 	if !n.alive || r.attr == e {
 		return
+	}
+	if e == 0 && n.agent != nil && !n.agent.dead { // whoever closes the gate has lost the lease, or leaves it
+		r.lost = max(r.lost, r.attr)
 	}
 	r.attr = e
 	n.w.log("%s: gate of %s is %d", n.name, name, e)

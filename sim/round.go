@@ -16,7 +16,8 @@ type roundState struct {
 	settled lease.Instant // since when that counts, 0: not yet
 	drawn   int           // faults so far
 	over    bool
-	rng     *rand.Rand // of the plan
+	healed  lease.Instant // the faults of the last round have no effect any more
+	rng     *rand.Rand    // of the plan
 }
 
 func (w *world) begin() {
@@ -54,7 +55,7 @@ func (w *world) attack() {
 	w.after(span, w.endFaults)
 	// What is waited for: a hold, a recovery, two machines of one name (a late message of a dead boot), a win that failed
 	// once, a pause that was begun just now.
-	w.round.limit = w.now.Add(span + 2*w.budget.Hold() + 2*time.Second + 2*20*time.Second + lease.WinWithin + 25*time.Second +
+	w.round.limit = w.now.Add(span + 2*w.maxHold + 2*20*time.Second + lease.WinWithin + 25*time.Second +
 		w.budget.HardDeadline())
 	limit, number := w.round.limit, r.number
 	w.at(limit, func() {
@@ -88,6 +89,9 @@ func (w *world) strike(f Fault) {
 	}
 	for _, k := range w.kinds {
 		if k.name == f.Kind {
+			if !k.mild {
+				w.check.ill = lease.Later(w.check.ill, w.now.Add(f.For+3*w.budget.Hold()))
+			}
 			w.log("FAULT #%d %s: %s for %v", f.Index, n.name, f.Kind, f.For)
 			k.run(w, n, f.For, rand.New(rand.NewPCG(f.Seed, 4)))
 		}
@@ -98,6 +102,7 @@ func (w *world) strike(f Fault) {
 func (w *world) endFaults() {
 	w.log("all faults end")
 	w.round.calm = true
+	w.round.healed = w.now.Add(2 * w.budget.Hold())
 	w.healArbiters()
 	for _, n := range w.nodes {
 		n.heal()
@@ -192,10 +197,21 @@ func (w *world) heldBy() int {
 	return held
 }
 
-func (w *world) doomed() bool {
+// unsettled: something is on its way that will change a lease.
+func (w *world) unsettled() bool {
 	for _, n := range w.nodes {
-		if n.alive && (n.doomed || n.clone || n.paused()) {
+		if !n.alive {
+			continue
+		}
+		if n.doomed || n.clone || n.paused() {
 			return true
+		}
+		for _, k := range n.agent.keepers {
+			switch k.phase {
+			case "", lease.Standby, lease.Acquiring, lease.Held:
+			default:
+				return true
+			}
 		}
 	}
 	return false
@@ -208,7 +224,7 @@ func (w *world) settle() {
 	if !r.calm || r.settled != 0 {
 		return
 	}
-	if w.heldBy() != len(w.leases) || w.doomed() {
+	if w.heldBy() != len(w.leases) || w.unsettled() {
 		r.whole = 0
 		return
 	}

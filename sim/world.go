@@ -51,6 +51,7 @@ type endpoint interface {
 	gone(id lease.RequestID)
 	waits(id lease.RequestID) bool
 	number() int
+	listens() bool
 }
 
 func (w *world) at(t lease.Instant, run func()) {
@@ -96,7 +97,7 @@ func newWorld(seed uint64, cfg Config) *world {
 	if v := w.budget.Violations(); len(v) > 0 {
 		panic(fmt.Sprintf("sim: a budget that violates %v", v[0]))
 	}
-	w.maxHold = w.budget.Hold() + 2*time.Second
+	w.maxHold = w.budget.WithWatchdog(w.budget.Watchdog+3*time.Second).Hold() + 2*time.Second
 	all := []string{"pg", "web", "nfs"}
 	w.leases = all[:w.draw(cfg.Leases, 1, 70, 20)]
 	w.harsh = !w.steady() && w.chance(30)
@@ -110,8 +111,10 @@ func newWorld(seed uint64, cfg Config) *world {
 		w.cfg.Span = DefaultSpan
 	}
 	w.addArbiters()
-	for i := range w.draw(cfg.Nodes, 2, 90, 10) {
+	nodes := w.draw(cfg.Nodes, 2, 90, 10)
+	for i := range nodes {
 		n := w.addNode(fmt.Sprintf("n%d", i+1), w.budget)
+		w.vary(n)
 		w.after(w.between(0, 3*time.Second), n.boot)
 	}
 	return w
@@ -176,6 +179,17 @@ func (w *world) addArbiters() {
 		r := &replica{w: w, n: i, kv: w.store, clock: w.newClock()}
 		w.doors = append(w.doors, r)
 		r.start()
+	}
+}
+
+// vary makes some machines other than they should be.
+func (w *world) vary(n *node) {
+	if w.steady() {
+		return
+	}
+	n.keepsRun = w.chance(10)
+	if w.chance(5) { // the device has a timeout of its own
+		n.device = n.budget.WithWatchdog(n.budget.Watchdog + w.between(0, 3*time.Second))
 	}
 }
 
