@@ -13,7 +13,21 @@ func (g *Grantor) operatorRecover(now Instant, ev OperatorRecover) {
 	case g.suspect || !g.canAdd() || !g.mayWrite(now):
 		g.reply(ev.ID, Answer{Verdict: Unavailable, Reason: "the store cannot be written now, or no node has spoken yet: try again"})
 	default:
+		g.skipEpochs()
 		g.finishRecovery("an operator's recover", []RequestID{ev.ID})
+	}
+}
+
+// recoverLead is how many epochs a node may have won that nobody else has heard of.
+const recoverLead Epoch = 1000
+
+// skipEpochs: the human speaks for a node that is not heard, and which may have won epochs that no other node has seen. They
+// are not granted a second time.
+func (g *Grantor) skipEpochs() {
+	for _, l := range g.sorted() {
+		if l.rec.State == RecordFree && len(l.reported) < 2 && !g.cluster.Fresh {
+			l.floor = max(l.floor, l.rec.Epoch) + recoverLead
+		}
 	}
 }
 

@@ -74,7 +74,8 @@ func orderEmptyDBOneNodeDead(t *testing.T) {
 	o.during(5*time.Minute, "nobody is granted without the other node's word", not(o.runs(o.n1)))
 	o.operator(func(id lease.RequestID) lease.GrantorEvent { return lease.OperatorRecover{ID: id} })
 	o.until(5*time.Second, "n1 holds", o.holds(o.n1))
-	o.want(o.epoch(o.n1) == 2 && o.n1.boots == 1, "epoch %d, boot %d", o.epoch(o.n1), o.n1.boots)
+	// The other one may have won epochs that nobody here has heard of: they are left out.
+	o.want(o.epoch(o.n1) > 1000 && o.n1.boots == 1, "epoch %d, boot %d", o.epoch(o.n1), o.n1.boots)
 }
 
 // attack 20, with the arbiter's own bar. The heartbeat is cut and each node has the other one fenced: one bar at most
