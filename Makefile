@@ -24,7 +24,10 @@ JOBS ?= 2
 # Seeds of "make sim".
 SEEDS ?= 20000
 
-.PHONY: help build unit check sim install uninstall lab-build demo test lab bench
+# How long "make fuzz" works, for all targets together.
+FUZZTIME ?= 10m
+
+.PHONY: help build unit check sim install uninstall lab-build demo test lab bench fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +48,9 @@ check: ## gofmt, go vet, staticcheck
 
 sim: ## SEEDS simulated worlds, each ten minutes of faults: make sim SEEDS=1000000
 	$(GO) test ./sim -run '^TestSim$$' -count=1 -timeout 0 -v -sim.seeds=$(SEEDS)
+
+fuzz: ## every parser and handler against random input: make fuzz FUZZTIME=10m
+	$(GO) run ./test/fuzz -time $(FUZZTIME)
 
 lab-build: build
 	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/lab ./test/lab/cmd/lab

@@ -46,10 +46,37 @@ func (a *Agent) readRecord(name string) (*lease.RunRecord, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err == nil {
+		err = checkRecord(r, name, a.opt.Now())
+	}
 	if err != nil {
 		return nil, err
 	}
 	return &r, nil
+}
+
+// checkRecord says what an agent of this boot cannot have written. Such a file is damaged, and what it says is unknown.
+func checkRecord(r lease.RunRecord, name string, now lease.Instant) error {
+	taken := r.State == lease.RunHeld || r.State == lease.RunLeaving || r.State == lease.RunPaused
+	bad := ""
+	switch {
+	case r.Lease != name:
+		bad = fmt.Sprintf("it is of lease %q", r.Lease)
+	case !taken && r.State != lease.RunLosing && r.State != lease.RunReleased:
+		bad = fmt.Sprintf("state %q is unknown", r.State)
+	case r.Epoch > lease.MaxEpoch || taken && r.Epoch == 0:
+		bad = fmt.Sprintf("epoch %d is outside 1..%d", r.Epoch, lease.MaxEpoch)
+	case r.Party.Node == "" || r.Party.BootID == "" || r.Party.Instance.IsZero():
+		bad = "it names no holder"
+	case r.Hold < 0 || r.PauseFor < 0 || r.Sent < 0 || r.Sent > now:
+		bad = "it has a time that cannot be"
+	case taken && len(r.Budget.Validate()) > 0:
+		bad = r.Budget.Validate()[0]
+	}
+	if bad != "" {
+		return fmt.Errorf("the record of lease %s makes no sense: %s", name, bad)
+	}
+	return nil
 }
 
 func writeJSON(path string, v any) error {
@@ -107,6 +134,9 @@ func (a *Agent) loadKnown() (*lease.Known, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load what this node knows of the arbiter: %w (it must not be guessed: "+
 			"move the file away only if this node holds no lease and the arbiter was not restored)", err)
+	}
+	if k.Stamp.StoreID == "" {
+		return nil, fmt.Errorf("load %s: it names no store, and is only written when one is known", a.knownPath())
 	}
 	for name, e := range k.Epochs {
 		if e > lease.MaxEpoch {

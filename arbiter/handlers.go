@@ -39,10 +39,12 @@ func (s *Server) Handler() http.Handler {
 	s.reads(mux, s.handle)
 	mux.HandleFunc("GET "+api.PathHealthy, plain(func() bool { return true }))
 	mux.HandleFunc("GET "+api.PathReady, plain(s.ready.Load))
-	mux.HandleFunc("/", s.handle(func(*http.Request) (any, error) {
-		return nil, &failure{http.StatusNotFound, api.CodeNotFound, "no such path or method"}
-	}))
+	mux.HandleFunc("/", s.handle(nothing))
 	return mux
+}
+
+func nothing(*http.Request) (any, error) {
+	return nil, &failure{http.StatusNotFound, api.CodeNotFound, "no such path or method"}
 }
 
 // ControlHandler serves the local control socket, whose file mode says who may speak.
@@ -75,6 +77,7 @@ func (s *Server) ControlHandler() http.Handler {
 			return lease.OperatorUnbar{ID: id, Node: r.PathValue("node")}, nil
 		})
 	}))
+	mux.HandleFunc("/", answer(nothing))
 	return mux
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -474,6 +475,44 @@ func FuzzParseAgent(f *testing.F) {
 		if err == nil {
 			if v := a.Budget().Violations(); len(v) > 0 || len(a.Leases) == 0 {
 				t.Fatalf("accepted with %v", v)
+			}
+			again, err := ParseAgent(bytes.NewReader(a.TOML()), "f")
+			if d := cmp.Diff(a, again, cmp.AllowUnexported(Agent{})); err != nil || d != "" {
+				t.Fatalf("what TOML writes is read as another: %v %s\n%s", err, d, a.TOML())
+			}
+			return
+		}
+		var e *Error
+		if !errors.As(err, &e) || len(e.Problems) == 0 || e.Error() == "" {
+			t.Fatalf("error without a problem: %v", err)
+		}
+	})
+}
+
+// A text of a megabyte that is nested all the way is refused at once, and not after hours.
+func TestNestingIsBounded(t *testing.T) {
+	for _, text := range []string{"a = " + strings.Repeat("[", maxFile-10), "a = " + strings.Repeat("{a=", maxFile/3-10),
+		strings.Repeat("a.", maxFile/2-10) + "a = 1", "\n[" + strings.Repeat("a.", maxFile/2-10) + "a]"} {
+		if _, err := ParseAgent(strings.NewReader(text), "f"); err == nil || !strings.Contains(err.Error(), "nested more than") {
+			t.Errorf("%.10q…: %.200v", text, err)
+		}
+	}
+	deep := good + "x = " + strings.Repeat("[", maxNesting-1) + strings.Repeat("]", maxNesting-1)
+	if _, err := ParseAgent(strings.NewReader(deep), "f"); err == nil || strings.Contains(err.Error(), "nested") {
+		t.Errorf("%.200v", err)
+	}
+}
+
+// The arbiter's configuration likewise.
+func FuzzParseArbiter(f *testing.F) {
+	f.Add("insecure = true\nallow_insecure_from = [\"10.0.9.0/24\", \"fd00:9::/64\"]\nlisten = \"10.0.9.1:7443\"\nmin_hold = \"2s\"\n")
+	f.Add("insecure = true\nallow_insecure_from = [\"10.0.9.1/24\"]\nstore = \"a/../b\"\nhistory = -1\n")
+	f.Fuzz(func(t *testing.T, src string) {
+		a, err := ParseArbiter(strings.NewReader(src), "f")
+		if err == nil {
+			if !a.Insecure || len(a.AllowInsecureFrom) == 0 || a.MinHold <= 0 || a.MaxHold < a.MinHold || a.MaxPause <= 0 || a.History < 1 ||
+				!filepath.IsAbs(a.Store) || !filepath.IsAbs(a.Control) || len(a.Control) > maxSocketPath || a.DriftPPM < 0 {
+				t.Fatalf("accepted: %+v", a)
 			}
 			return
 		}

@@ -34,6 +34,10 @@ type table struct {
 func parse(src []byte) (*document, *table) {
 	d := &document{src: src, places: map[string]unstable.Range{}}
 	root := map[string]any{}
+	if line := tooDeep(src); line > 0 {
+		d.problems = append(d.problems, Problem{Line: line, Column: 1, What: fmt.Sprintf("is nested more than %d deep", maxNesting)})
+		return d, nil
+	}
 	if err := toml.Unmarshal(src, &root); err != nil {
 		p := Problem{What: strings.TrimPrefix(err.Error(), "toml: ")}
 		var de *toml.DecodeError
@@ -46,6 +50,31 @@ func parse(src []byte) (*document, *table) {
 	}
 	d.locate()
 	return d, &table{doc: d, present: true, values: root}
+}
+
+// maxNesting bounds brackets and dotted keys: the decoder needs the square of it in time. Ours are three deep.
+const maxNesting = 500
+
+// tooDeep returns the first line that is nested too deeply, 0 if there is none. It takes no notice of strings and
+// comments, so it may refuse a text with hundreds of brackets in them.
+func tooDeep(src []byte) int {
+	depth, dots, line := 0, 0, 1
+	for _, c := range src {
+		switch c {
+		case '[', '{':
+			depth++
+		case ']', '}':
+			depth = max(0, depth-1)
+		case '.':
+			dots++
+		case '\n':
+			dots, line = 0, line+1
+		}
+		if depth > maxNesting || dots > maxNesting {
+			return line
+		}
+	}
+	return 0
 }
 
 // locate remembers where each key stands. The text has been decoded before, so it is well formed.

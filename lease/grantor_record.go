@@ -1,6 +1,11 @@
 package lease
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
 
 // RecordState is what is durable about a lease. Quarantine, lapse and expiry are not: they follow from it and from
 // the arbiter's clock.
@@ -63,6 +68,48 @@ type Snapshot struct {
 	Leases  []Record
 	Nodes   []NodeRecord
 	Suspect bool // restored, or started on another machine: recovery under a new id, whatever the record says
+}
+
+// Check says what cannot have been written by a Grantor. A record that makes no sense is not a record: a hold below zero
+// would end at once.
+func (s Snapshot) Check() error {
+	if s.Cluster.Stamp.StoreID == "" {
+		return errors.New("the cluster has no store id")
+	}
+	seen := map[string]bool{}
+	for _, r := range s.Leases {
+		if err := r.check(); err != nil {
+			return fmt.Errorf("lease %q: %w", r.Lease, err)
+		}
+		if seen[r.Lease] {
+			return fmt.Errorf("lease %q has two records", r.Lease)
+		}
+		seen[r.Lease] = true
+	}
+	for _, n := range s.Nodes {
+		if n.Node == "" || seen["node "+n.Node] {
+			return fmt.Errorf("node %q has no name, or two records", n.Node)
+		}
+		seen["node "+n.Node] = true
+	}
+	return nil
+}
+
+func (r Record) check() error {
+	holder := r.Holder.Node != "" && r.Holder.BootID != ""
+	switch {
+	case r.Lease == "" || strings.Contains(r.Lease, " "):
+		return errors.New("is not a name")
+	case r.Epoch == 0 || r.Epoch > MaxEpoch:
+		return fmt.Errorf("epoch %d is outside 1..%d", r.Epoch, MaxEpoch)
+	case r.State != RecordFree && r.State != RecordHeld && r.State != RecordPaused:
+		return fmt.Errorf("state %q is unknown", r.State)
+	case r.State != RecordFree && !holder:
+		return fmt.Errorf("%s by nobody", r.State)
+	case min(r.Hold, r.Carry, r.LossAfter, r.PauseFor, r.PauseHold) < 0:
+		return errors.New("a duration below zero")
+	}
+	return nil
 }
 
 // NewClusterSnapshot is the record of a cluster that is known to be new: its leases are free at once. Only who can

@@ -132,6 +132,9 @@ func preflight(ctx context.Context) (agent.Preflight, error) {
 	return p, nil
 }
 
+// maxToken is more than any cluster waits for a token.
+const maxToken = 24 * time.Hour
+
 // corosyncToken reads totem.token of corosync.conf(5), in milliseconds; absent is Corosync's default.
 func corosyncToken(path string) (time.Duration, error) {
 	f, err := os.Open(path)
@@ -152,7 +155,7 @@ func corosyncToken(path string) (time.Duration, error) {
 			section = section[:len(section)-1]
 		case pair && len(section) == 1 && section[0] == "totem" && strings.TrimSpace(key) == "token":
 			ms, err := strconv.Atoi(strings.TrimSpace(value))
-			if err != nil || ms <= 0 {
+			if err != nil || ms <= 0 || ms > int(maxToken/time.Millisecond) {
 				return 0, fmt.Errorf("read Corosync's token timeout: %s: token: %q", path, strings.TrimSpace(value))
 			}
 			return time.Duration(ms) * time.Millisecond, nil

@@ -1,7 +1,6 @@
 package guardapi
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -77,8 +76,7 @@ func ReadSetup(path string) (Setup, error) {
 		return Setup{}, fmt.Errorf("read guard set-up %s: %w", path, err)
 	}
 	var s Setup
-	dec := json.NewDecoder(bytes.NewReader(text))
-	if err := dec.Decode(&s); err != nil {
+	if err := json.Unmarshal(text, &s); err != nil {
 		return Setup{}, fmt.Errorf("parse guard set-up %s: %w", path, err)
 	}
 	if err := s.Validate(); err != nil {

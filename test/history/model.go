@@ -102,7 +102,7 @@ func (s state) step(o Op) (state, bool) {
 		switch o.Outcome {
 		case Done: // one that is unknown obliges nobody
 			ok = s.holder == o.Node && s.epoch == o.Asked
-			s.until = lease.Later(s.until, s.now.Add(s.hold))
+			s.until = lease.Later(s.until, o.Call.Add(s.hold))
 		case Lost:
 			ok = s.says(o) && s.ended(o)
 		}
@@ -120,7 +120,7 @@ func (s state) step(o Op) (state, bool) {
 		}
 	case Restart: // nothing is known of renewals: the whole hold from its start, at least
 		if s.holder != "" {
-			s.until = lease.Later(s.until, s.now.Add(s.hold))
+			s.until = lease.Later(s.until, o.Call.Add(s.hold))
 		}
 	}
 	return s, ok && s.now <= o.Return
@@ -188,14 +188,53 @@ func Check(ops []Op, timeout time.Duration) []Verdict {
 
 // relevant are the ops of a lease, in the order of their calls, without those that can change and tell nothing.
 func relevant(ops []Op, name string) []Op {
-	var out []Op
+	var mine []Op
 	for _, o := range ops {
 		mute := o.Outcome == Nothing || o.Outcome == Unknown && o.Verb == Renew
 		if (o.Lease == name || o.Verb == Restart) && !mute {
-			out = append(out, o)
+			mine = append(mine, o)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Op) int { return int(a.Call - b.Call) })
+	slices.SortStableFunc(mine, func(a, b Op) int { return int(a.Call - b.Call) })
+	hidden := hiddenGrants(mine)
+	return slices.DeleteFunc(mine, func(o Op) bool {
+		return o.Verb == Acquire && o.Outcome == Unknown && !slices.ContainsFunc(hidden, func(h hiddenGrant) bool { return h.mayBe(o) })
+	})
+}
+
+// hiddenGrant is an epoch that was seen, or one below it, whose grant nobody was answered. An acquire without an answer
+// must have been it. One that cannot have been any of them had no effect that anybody saw, and may as well have had none;
+// a search that tries each of them everywhere does not end.
+type hiddenGrant struct {
+	epoch  lease.Epoch
+	holder string        // "" if nobody named it
+	seen   lease.Instant // by when it had happened
+}
+
+func (h hiddenGrant) mayBe(o Op) bool { return (h.holder == "" || h.holder == o.Node) && o.Call <= h.seen }
+
+func hiddenGrants(ops []Op) []hiddenGrant {
+	answered, highest := map[lease.Epoch]bool{}, lease.Epoch(0)
+	for _, o := range ops {
+		answered[o.Epoch] = answered[o.Epoch] || o.Outcome == Granted
+		highest = max(highest, o.Epoch)
+	}
+	var out []hiddenGrant
+	for e := lease.Epoch(1); e <= highest && len(out) < len(ops); e++ {
+		if answered[e] {
+			continue
+		}
+		h := hiddenGrant{epoch: e, seen: lease.Never}
+		for _, o := range ops {
+			if o.Epoch >= e {
+				h.seen = lease.Earlier(h.seen, o.Return)
+			}
+			if o.Epoch == e && o.Holder != "" {
+				h.holder = o.Holder
+			}
+		}
+		out = append(out, h)
+	}
 	return out
 }
 

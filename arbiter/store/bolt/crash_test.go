@@ -134,7 +134,7 @@ func record(t *testing.T, fail, row int, mistake, short string) []disk.Event {
 }
 
 // scratch is a folder in memory if there is one: thousands of images are written and synced.
-func scratch(t *testing.T) string {
+func scratch(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "leasedog-crash-")
 	if err != nil {

@@ -153,7 +153,7 @@ func (s *Store) view(f func(*bolt.Tx) error) error {
 func loadCluster(b *bolt.Bucket) (lease.Snapshot, error) {
 	var snap lease.Snapshot
 	err := b.ForEach(func(k, v []byte) error {
-		kind, _, _ := strings.Cut(string(k), "/")
+		kind, name, _ := strings.Cut(string(k), "/")
 		switch kind {
 		case "cluster":
 			return json.Unmarshal(v, &snap.Cluster)
@@ -162,17 +162,26 @@ func loadCluster(b *bolt.Bucket) (lease.Snapshot, error) {
 			if err := json.Unmarshal(v, &r); err != nil {
 				return err
 			}
+			if r.Lease != name {
+				return fmt.Errorf("the record of lease %q says that it is of %q", name, r.Lease)
+			}
 			snap.Leases = append(snap.Leases, r)
 		case "node":
 			var r lease.NodeRecord
 			if err := json.Unmarshal(v, &r); err != nil {
 				return err
 			}
+			if r.Node != name {
+				return fmt.Errorf("the record of node %q says that it is of %q", name, r.Node)
+			}
 			snap.Nodes = append(snap.Nodes, r)
 		}
 		return nil
 	})
-	return snap, err
+	if err != nil {
+		return snap, err
+	}
+	return snap, snap.Check()
 }
 
 // Write queues a change; done is called once, from another goroutine, when it is synced or has failed.
