@@ -72,6 +72,9 @@ func FuzzRunRecord(f *testing.F) {
 		if again, err := a.readRecord("pg"); err != nil || cmp.Diff(r, again) != "" {
 			t.Errorf("written again it is another: %v %s", err, cmp.Diff(r, again))
 		}
+		if r.Lease != "pg" || r.Party.Node == "" || r.Sent > a.opt.Now() {
+			t.Errorf("%q is taken for a record", text)
+		}
 		now := a.opt.Now()
 		b, _ := lease.Profile("lan")
 		h := lease.NewHolder(lease.HolderOptions{Lease: "pg", Self: lease.Party{Node: r.Party.Node, BootID: r.Party.BootID,
@@ -88,6 +91,32 @@ func FuzzRunRecord(f *testing.F) {
 			t.Errorf("%v four minutes later without a renewal, by %+v", p, r)
 		}
 	})
+}
+
+// What no agent of this boot can have written is an error, so that its lease goes through losing.
+func TestDamagedRunRecords(t *testing.T) {
+	a := filesAgent(t)
+	for name, change := range map[string]func(*lease.RunRecord){
+		"another lease's": func(r *lease.RunRecord) { r.Lease = "web" },
+		"no state":        func(r *lease.RunRecord) { r.State = "" },
+		"no epoch":        func(r *lease.RunRecord) { r.Epoch = 0 },
+		"an absurd epoch": func(r *lease.RunRecord) { r.Epoch = lease.MaxEpoch + 1 },
+		"nobody's":        func(r *lease.RunRecord) { r.Party = lease.Party{} },
+		"sent later":      func(r *lease.RunRecord) { r.Sent = a.opt.Now() + 1 },
+		"no loss_after":   func(r *lease.RunRecord) { r.Budget.LossAfter = 0 },
+		"a negative hold": func(r *lease.RunRecord) { r.Hold = -1 },
+	} {
+		r := recordOf(t, lease.RunHeld)
+		change(&r)
+		must(t, writeJSON(a.recordPath("pg"), r))
+		if got, err := a.readRecord("pg"); err == nil {
+			t.Errorf("%s: read as %+v", name, got)
+		}
+	}
+	must(t, writeJSON(a.recordPath("pg"), recordOf(t, lease.RunHeld)))
+	if r, err := a.readRecord("pg"); err != nil || r == nil {
+		t.Errorf("a good one: %v, %v", r, err)
+	}
 }
 
 // FuzzKnown: what a node knows of its arbiter is read whole, or is an error: a damaged file must not make it believe old

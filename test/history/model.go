@@ -211,7 +211,9 @@ type hiddenGrant struct {
 	seen   lease.Instant // by when it had happened
 }
 
-func (h hiddenGrant) mayBe(o Op) bool { return (h.holder == "" || h.holder == o.Node) && o.Call <= h.seen }
+func (h hiddenGrant) mayBe(o Op) bool {
+	return (h.holder == "" || h.holder == o.Node) && o.Call <= h.seen
+}
 
 func hiddenGrants(ops []Op) []hiddenGrant {
 	answered, highest := map[lease.Epoch]bool{}, lease.Epoch(0)

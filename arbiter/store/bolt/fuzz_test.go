@@ -17,6 +17,8 @@ func FuzzRecords(f *testing.F) {
 	f.Add([]byte(`{"Stamp":{"StoreID":"s1","Generation":9},"Recovery":false,"Fresh":false,"Former":null}`),
 		[]byte(`{"Lease":"pg","Epoch":7,"State":"held","Holder":{"Node":"node1","BootID":"b","Instance":{"Start":1,"Nonce":1}},"Seq":5,"Hold":8500000000,"LossAfter":3000000000}`),
 		[]byte(`{"Node":"node1","BootID":"b","BarredBoot":""}`))
+	f.Add([]byte(`{"Stamp":{"StoreID":"s1","Generation":9}}`),
+		[]byte(`{"Lease":"pg","Epoch":7,"State":"held","Holder":{"Node":"node1","BootID":"b"},"Hold":-1}`), []byte(`{"Node":"node1"}`))
 	f.Add([]byte(`null`), []byte(`{"Lease":"pg","Epoch":7,"State":"paused","Hold":-1}`), []byte(`{}`))
 	f.Fuzz(func(t *testing.T, cluster, record, node []byte) {
 		db, err := bolt.Open(filepath.Join(scratch(t), "a.db"), 0o600, &bolt.Options{NoSync: true})
@@ -47,9 +49,9 @@ func FuzzRecords(f *testing.F) {
 		now := lease.Instant(time.Hour)
 		g := lease.NewGrantor(lease.GrantorOptions{Cluster: "erp", MinHold: time.Second, MaxHold: time.Minute, MaxPause: time.Hour,
 			RetryWrite: time.Second, NewStoreID: func() string { return "s9" }}, snap, now)
-		for _, l := range g.View(now).Leases {
-			if l.State != "free" && l.Epoch > 0 && snap.Leases[0].Hold > 0 && l.EndsIn < 0 {
-				t.Errorf("a hold that is over before it begins: %+v", l)
+		for i, l := range g.View(now).Leases {
+			if r := snap.Leases[i]; r.State == lease.RecordHeld && l.EndsIn <= 0 {
+				t.Errorf("a hold that is over before it begins: %+v", r)
 			}
 		}
 	})
