@@ -27,7 +27,7 @@ SEEDS ?= 20000
 # How long "make fuzz" works, for all targets together.
 FUZZTIME ?= 10m
 
-.PHONY: help build unit check sim install uninstall lab-build demo test lab bench fuzz
+.PHONY: help build unit check sim mutants install uninstall lab-build demo test lab bench fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ sim: ## SEEDS simulated worlds, each ten minutes of faults: make sim SEEDS=10000
 
 fuzz: ## every parser and handler against random input: make fuzz FUZZTIME=10m
 	$(GO) run ./test/fuzz -time $(FUZZTIME)
+
+mutants: ## make known mistakes in lease/ one after the other: the simulator must catch each; writes docs/VERIFICATION.md
+	$(GO) test -tags mutants ./sim -run '^TestMutation$$' -count=1 -timeout 0 -v -rewrite
 
 lab-build: build
 	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/lab ./test/lab/cmd/lab

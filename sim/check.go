@@ -14,7 +14,7 @@ import (
 //	I1   at no instant two machines run what one lease guards
 //	I2   nobody is granted a lease while another machine may run what it guards
 //	I3   epochs rise, whatever is lost, restored or restarted
-//	I4   the watchdog is not fed for a lease that was not renewed for F and is not proven stopped
+//	I4   the watchdog is not fed for a lease that was not renewed for F and is not proven stopped; no gate opens unguarded
 //	I5   what was lost, or is being left, is not held again with the same epoch
 //	I6   an answer says only what is on disk
 //	I7   who releases or disarms has stopped: gate closed, nothing runs (or the pause is durable)
@@ -201,6 +201,20 @@ func (w *world) checkArm(k *keeper, act lease.Arm) {
 			w.violate("I8", "%s arms %s until %v, which is after %v", k.a.n.name, k.name, act.Until, end)
 		}
 	}
+}
+
+// checkGate judges a gate that opens.
+func (w *world) checkGate(n *node, name string, e lease.Epoch) {
+	k := n.agent.keeper(name)
+	if n.agent.dead || k.phase != lease.Winning && k.phase != lease.Held {
+		return
+	}
+	for i := 0; n.guard != nil && i < n.guard.d.Armed(); i++ {
+		if l := n.guard.d.Lease(i); l.Lease == name && l.Epoch == e {
+			return
+		}
+	}
+	w.violate("I4", "the gate of %s opens on %s, and no guard is armed for epoch %d", name, n.name, e)
 }
 
 // checkFeed judges a feed that is about to be done.

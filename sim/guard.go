@@ -59,7 +59,7 @@ func (k *keeper) callGuard(key string, ev lease.DeadmanEvent, report func(until 
 	k.guard.add(key, func(done func()) {
 		c := &guardCall{done, report}
 		k.asked = c
-		k.slow.set(n.now().Add(time.Second), 0)
+		deadline := n.now().Add(time.Second)
 		n.after(w.between(100*time.Microsecond, 2*time.Millisecond), func() {
 			g := n.guard
 			switch {
@@ -67,6 +67,9 @@ func (k *keeper) callGuard(key string, ev lease.DeadmanEvent, report func(until 
 				k.guardAnswers(c, 0, "no guard runs")
 			case k.a.dead && w.chance(50): // its connection was dropped unread
 			default:
+				if g.frozen { // else the answer comes at once
+					k.slow.set(deadline, 0)
+				}
 				g.receive(func() {
 					g.serve(k.a, ev, func(until lease.Instant, err string) { k.guardAnswers(c, until, err) })
 				})

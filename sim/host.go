@@ -160,6 +160,7 @@ func (n *node) attribute(name string, e lease.Epoch) {
 		return
 	}
 	r.runs = true
+	n.w.checkGate(n, name, e)
 	n.w.checkOverlap()
 	r.stopping++
 	turn := r.stopping

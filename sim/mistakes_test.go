@@ -35,20 +35,16 @@ func holderMistakes() []mistake {
 				"	if h.phase == Losing && a.Verdict == OK {\n		h.becomeHeld(now, \"revived\")\n	}\n"},
 			{"holder_become.go", "	h.out, h.adopting, h.pausing, h.startBy, h.step = nil, false, false, 0, stepNone\n",
 				"	h.adopting, h.pausing, h.startBy, h.step = false, false, 0, stepNone\n"}}},
-		{"losing is not written to /run", "agents", []edit{
-			{"holder_become.go", "	h.writeRun(RunLosing)\n", ""}}},
 		{"a leaving is taken up as held", "agents", []edit{
 			{"holder_step.go", "case r.State == RunHeld && inTime:", "case (r.State == RunHeld || r.State == RunLeaving) && inTime:"}}},
 		{"held is taken up without an armed guard", "agents", []edit{
 			{"holder_step.go", "	inTime := guarded && now", "	inTime := now"}}},
 		{"nothing is renewed while leaving", "moves", []edit{
 			{"holder_step.go", "	case Winning, Held, Leaving, Resuming:\n		h.sendRenew(now)", "	case Winning, Held, Resuming:\n		h.sendRenew(now)"}}},
-		{"an answer is judged by what is known now", "any", []edit{
+		{"an answer is judged by what is known now", "leases", []edit{
 			{"known.go", "	id := a.Stamp.StoreID\n", "	id := a.Stamp.StoreID\n	left = k.Stamp\n"}}},
 		{"the new store's id is never taken", "stores", []edit{
 			{"known.go", "if a.Verdict == Recovery && a.Echo != nil && *a.Echo == left {", "if false {"}}},
-		{"who stands back is silent", "any", []edit{
-			{"holder_step.go", "	return wanted && !h.retired && now >= h.notBefore && h", "	return wanted && now >= h.standBack.Add(StandBackMax) && !h.retired && now >= h.notBefore && h"}}},
 		{"drift is ignored", "drift", []edit{
 			{"budget.go", "big.NewInt(int64(million-t.DriftPPM))", "big.NewInt(million)"},
 			{"budget.go", "big.NewRat(int64(million+t.DriftPPM), million)", "big.NewRat(1, 1)"}}},
@@ -68,7 +64,7 @@ func guardMistakes() []mistake {
 				"		d.act(DeadmanAction{Do: DeadmanAccept, Lease: e.Lease, At: until})\n		return\n"}}},
 		{"a pause of the machine is taken off nothing", "machines", []edit{
 			{"deadman.go", "		d.armed[i].Until = d.armed[i].Until.Add(-e.Size)", "		_ = i"}}},
-		{"the guard counts one lease only", "hang", []edit{
+		{"the guard counts one lease only", "leases", []edit{
 			{"deadman.go", "	for i := range d.armed {\n		nearest = Earlier(nearest, d.armed[i].Until)\n	}\n", "	for i := range d.armed {\n		nearest = d.armed[i].Until\n	}\n"},
 			{"deadman.go", "	for i := range d.armed {\n		if now > d.armed[i].Until {", "	for i := len(d.armed) - 1; i >= 0 && i == len(d.armed)-1; i-- {\n		if now > d.armed[i].Until {"}}},
 	}
@@ -82,11 +78,6 @@ func pauseMistakes() []mistake {
 			{"holder_send.go", "	tell := h.phase == Resuming && h.step == stepTell", "	tell := h.phase == Resuming"}}},
 		{"resume leaves before /run says held", "pauses", []edit{
 			{"holder_become.go", "		h.step, h.rearmed = stepRun, true\n		h.writeRun(RunHeld)", "		h.step, h.rearmed = stepTell, true\n		h.nextSend = now"}}},
-		{"an unanswered pause is not ended", "pauses", []edit{
-			{"holder_send.go", "	undo := (h.phase == Held || h.phase == Leaving) && h.pausing && !h.waitsFor(kindPause)", "	undo := false"},
-			{"holder_send.go", "		h.pausing, h.owed = true, true // an", "		_ = p // an"}}},
-		{"the release of a lease that may be paused is given up", "pauses", []edit{
-			{"holder_send.go", "h.epoch == 0 || !h.owed && (h.sent == 0", "h.epoch == 0 || (h.sent == 0"}}},
 		{"a pause with an end is not longer by its stop", "pauses", []edit{
 			{"grantor_renew.go", "	return t.NeededHold() + g.opt.Grace, \"\"", "	return b.For + g.opt.Grace, \"\""},
 			{"holder_pause.go", "	case h.pauseFor > 0 && a.Hold < need:", "	case false && a.Hold < need:"}}},
@@ -121,20 +112,20 @@ func grantMistakes() []mistake {
 			{"grantor_acquire.go", " && l.lapseAt == 0 && !l.quarantine &&", " && l.lapseAt == 0 &&"}}},
 		{"a grant is answered before it is on disk", "any", []edit{
 			{"grantor_acquire.go", "	g.writeLease(op, \"granted\", cause)\n", "	for _, id := range op.ids {\n		g.reply(id, op.answer)\n	}\n	op.ids = nil\n	g.writeLease(op, \"granted\", cause)\n"}}},
-		{"a renewal with an old number extends", "any", []edit{
+		{"a renewal with an old number extends", "slow", []edit{
 			{"grantor_renew.go", "	if !repeat && g.stale(l, r) {\n", "	if false {\n"}}},
-		{"a repeat of a renewal extends", "any", []edit{
+		{"a repeat of a renewal extends", "slow", []edit{
 			{"grantor_renew.go", "	if !repeat {\n", "	if true {\n"}}},
 		{"the hold is 2 s too short", "hang", []edit{
 			{"grantor_renew.go", "		l.holdEnd = Later(l.holdEnd, now.Add(l.rec.Hold))", "		l.holdEnd = Later(l.holdEnd, now.Add(l.rec.Hold-2*time.Second))"}}},
 		{"the hold begins with the grant and not with renewals", "hang", []edit{
 			{"grantor_renew.go", "		l.holdEnd = Later(l.holdEnd, now.Add(l.rec.Hold))", "		if l.holdEnd == 0 {\n			l.holdEnd = now.Add(l.rec.Hold)\n		}"}}},
-		{"a lapsed grant may be renewed", "any", []edit{
+		{"a lapsed grant may be renewed", "slow", []edit{
 			{"grantor_renew.go", "	case l.lapsed:\n", "	case false:\n"}}},
-		{"an unrenewed grant does not lapse", "any", []edit{
+		{"an unrenewed grant does not lapse", "slow", []edit{
 			{"grantor_renew.go", "		if l.lapseAt != 0 && !l.lapsed && now >= l.lapseAt {", "		if false {"},
 			{"grantor_acquire.go", "unused && l.rec.Holder", "false && unused && l.rec.Holder"}}},
-		{"an epoch is granted twice to one boot", "any", []edit{
+		{"an epoch is granted twice to one boot", "moves", []edit{
 			{"grantor_acquire.go", "	epoch := max(l.rec.Epoch, a.SeenEpoch) + 1\n", "	epoch := max(l.rec.Epoch, a.SeenEpoch) + 1\n	if l.rec.Holder.SameBoot(a.Party) {\n		epoch--\n	}\n"}}},
 		{"another boot of the holder's name is the holder", "clones", []edit{
 			{"grantor_acquire.go", "l.rec.State == RecordHeld && l.rec.Holder.SameBoot(w.req.Party)", "l.rec.State == RecordHeld && l.rec.Holder.Node == w.req.Node"}}},
@@ -147,9 +138,6 @@ func grantMistakes() []mistake {
 			{"grantor_operator.go", "	case heard && ago <= g.renewWindow(l):\n", "	case false:\n"},
 			{"grantor_operator.go", "	case heard && ago < must:\n", "	case false:\n"},
 			{"grantor_operator.go", "	case ago < must:\n", "	case false:\n"}}},
-		{"the switchover's reservation does not end", "moves", []edit{
-			{"grantor_acquire.go", "w.node != l.move.to && now < l.move.until {", "w.node != l.move.to {"},
-			{"grantor_acquire.go", "		return l.move.until\n", "		return Never\n"}}},
 		{"an unknown epoch is answered lost", "stores", []edit{
 			{"grantor_recovery.go", "		rec, take := g.recordOfClaim(l, r, *c.claim)", "		rec, take := g.recordOfClaim(l, r, *c.claim)\n		take = false"},
 			{"grantor_renew.go", "		g.unavailable(r, why)", "		g.reply(r.ID, g.lost(l, seq))"}}},
@@ -171,9 +159,9 @@ func recoveryMistakes() []mistake {
 		{"a store that went back is not noticed", "stores", []edit{
 			{"grantor_recovery.go", "	behind := same && seen.Generation > own.Generation", "	behind := false && same"},
 			{"grantor_recovery.go", "		ahead = ahead || top > cl.rec.Epoch\n", ""}}},
-		{"an operator's recover goes on with the epochs that are known", "stores", []edit{
+		{"an operator's recover goes on with the epochs that are known", "recover", []edit{
 			{"grantor_operator.go", "		g.skipEpochs()\n", ""}}},
-		{"a barred boot's report does not count", "stores", []edit{
+		{"a barred boot's report does not count", "bars", []edit{
 			{"grantor_request.go", "	if !g.judgeSeen(now, r, l) {\n		return\n	}\n	if n.rec.BarredBoot", "	if n.rec.BarredBoot"},
 			{"grantor_request.go", "	g.verb(now, r, l)\n}\n\nfunc (g *Grantor) verb", "	if g.judgeSeen(now, r, l) {\n		g.verb(now, r, l)\n	}\n}\n\nfunc (g *Grantor) verb"}}},
 	}

@@ -22,15 +22,21 @@ func presets() map[string]Config {
 	several.Arbiters = 3
 	wide := lan(hang)
 	wide.Budget = withoutMargin()
+	leases := lan(hang, "leave", "switchover", "cut")
+	leases.Leases = 3
 	return map[string]Config{
+		"leases":   leases,
+		"slow":     lan("slow", "lossy", "cut", hang),
+		"recover":  lan("recover", "recover", "lose store", "crash", "leave"),
+		"bars":     lan("bar", "bar", "restore store", "restore store"),
 		"any":      lan(),
 		"hang":     lan(hang, "cut"),
 		"restarts": lan(hang, "restart arbiter", "restart arbiter", "cut"),
 		"agents":   lan(hang, "kill agent", "leave", "stop agent", "cut"),
-		"pauses":   lan(hang, "pause", "pause", "restart arbiter", "kill agent", "cut"),
+		"pauses":   lan(hang, "pause", "pause", "restart arbiter", "kill agent", "cut", "resume asked elsewhere"),
 		"clones":   lan("clone", "clone", "pause", "leave"),
 		"guards":   lan(hang, "freeze guard", "freeze guard"),
-		"stores":   lan(hang, "lose store", "restore store", "roll store back", "cut", "crash", "leave"),
+		"stores":   lan(hang, "lose store", "restore store", "roll store back", "cut", "crash", "leave", "pause"),
 		"moves":    lan("leave", "switchover", "stops are slow"),
 		"machines": lan(hang, "machine pause", "machine pause"),
 		"free":     lan(hang, "free", "free", "cut"),

@@ -154,7 +154,7 @@ func (w *world) healArbiters() {
 	}
 }
 
-// rest ends pauses and bars, as administrators do when everything is well again.
+// rest ends pauses, as administrators do when everything is well again.
 func (w *world) rest() {
 	if !w.round.calm || w.round.settled != 0 {
 		return
@@ -176,7 +176,6 @@ func (w *world) rest() {
 			}
 		})
 	}
-	w.unbarAll()
 	w.settle()
 	w.after(2*time.Second, w.rest)
 }
@@ -249,5 +248,6 @@ func (w *world) nextRound() {
 		w.round.over = true
 		return
 	}
+	w.unbarAll()
 	w.attack()
 }

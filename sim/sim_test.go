@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +31,7 @@ func TestSim(t *testing.T) {
 		replay(t, *simSeed, cfg)
 		return
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // worlds are small and short-lived
 	start := time.Now()
 	sum := seeds(*simFirst, *simSeeds, cfg, func(r Result) bool {
 		report(t, r.Seed, cfg)

@@ -188,7 +188,7 @@ func (w *world) vary(n *node) {
 		return
 	}
 	n.keepsRun = w.chance(10)
-	if w.chance(5) { // the device has a timeout of its own
+	if w.chance(10) { // the device has a timeout of its own
 		n.device = n.budget.WithWatchdog(n.budget.Watchdog + w.between(0, 3*time.Second))
 	}
 }
