@@ -1,6 +1,49 @@
-//go:build mutants
-
 package sim
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// mistake is a named list of replacements, each of which must match exactly once.
+type mistake struct {
+	name   string
+	preset string
+	edits  []edit
+}
+
+type edit struct{ file, old, new string }
+
+// TestMistakesMatch: a mistake whose text is no longer in lease/ is none. TestMutation plays them.
+func TestMistakesMatch(t *testing.T) {
+	all := append(nodeMistakes(), arbiterMistakes()...)
+	if len(all) < 24 {
+		t.Errorf("%d known mistakes, want 24", len(all))
+	}
+	names := map[string]bool{}
+	for _, m := range all {
+		if _, ok := presets()[m.preset]; !ok || names[m.name] || len(m.edits) == 0 {
+			t.Errorf("%q: preset %q, %d edits, or the name is used twice", m.name, m.preset, len(m.edits))
+		}
+		names[m.name] = true
+		texts := map[string]string{}
+		for _, e := range m.edits {
+			if texts[e.file] == "" {
+				b, err := os.ReadFile(filepath.Join("../lease", e.file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				texts[e.file] = string(b)
+			}
+			if n := strings.Count(texts[e.file], e.old); n != 1 {
+				t.Errorf("%s: %d matches of %q in %s: the code has changed, and the mistake has to follow it", m.name, n, e.old, e.file)
+			}
+			texts[e.file] = strings.Replace(texts[e.file], e.old, e.new, 1)
+		}
+	}
+}
 
 // nodeMistakes are those of Holder, Deadman and Budget.
 func nodeMistakes() []mistake {
