@@ -84,6 +84,9 @@ func (c *clock) real(local lease.Instant) lease.Instant {
 		for s.at(r) < local {
 			r++
 		}
+		for r > s.since && s.at(r-1) >= local {
+			r--
+		}
 		if r < s.until || i < len(c.segs)-1 {
 			return min(r, s.until)
 		}

@@ -8,22 +8,27 @@ func Shrink(seed uint64, cfg Config) (Config, Result) {
 		return cfg, best
 	}
 	invariant := best.Violations[0].Invariant
-	keep := indices(best.Plan)
-	try := func(only []int) bool {
+	cfg.Only = smallest(indices(best.Plan), func(only []int) []int {
 		c := cfg
 		c.Only = only
 		r := Run(seed, c)
 		if len(r.Violations) == 0 || r.Violations[0].Invariant != invariant {
-			return false
+			return nil
 		}
-		best, keep, cfg = r, indices(r.Plan), c
-		return true
-	}
+		best = r
+		return indices(r.Plan)
+	})
+	return cfg, best
+}
+
+// smallest leaves out runs of a list, long ones first, as long as it still fails. fails returns what of the list was played
+// (the world may have ended before the rest), nil if it does not fail.
+func smallest(keep []int, fails func(only []int) []int) []int {
 	for size := (len(keep) + 1) / 2; size >= 1; {
 		smaller := false
 		for from := 0; from < len(keep); from += size {
-			if try(without(keep, from, size)) {
-				smaller = true
+			if played := fails(without(keep, from, size)); played != nil {
+				keep, smaller = played, true
 				break
 			}
 		}
@@ -31,13 +36,12 @@ func Shrink(seed uint64, cfg Config) (Config, Result) {
 		case smaller:
 			size = min(size, max(1, len(keep)/2))
 		case size == 1:
-			size = 0
+			return keep
 		default:
 			size = (size + 1) / 2
 		}
 	}
-	cfg.Only = keep
-	return cfg, best
+	return keep
 }
 
 func indices(plan []Fault) []int {
