@@ -215,21 +215,40 @@ func (c *call) copyTo(to endpoint) {
 		return
 	}
 	n := c.k.a.n
-	id := n.w.id()
-	c.ids[c.count] = id
+	d := &copied{c: c, to: to, id: n.w.id()}
+	c.ids[c.count] = d.id
 	c.count++
-	served := false
-	n.w.carry(n, to, message{c.k.name, c.body, false}, func() {
-		if served { // a copy on the way
-			id = n.w.id()
+	n.w.carry(n, to, message{c.k.name, c.body, false}, d.arrives)
+}
+
+// copied is one copy of a call.
+type copied struct {
+	c      *call
+	to     endpoint
+	id     lease.RequestID
+	served bool
+}
+
+func (d *copied) arrives() {
+	w := d.c.k.a.n.w
+	if d.served { // the network has made another one of it
+		d.id = w.id()
+	}
+	d.served = true
+	if d.to.listens() {
+		d.c.k.a.n.heard = w.now
+	}
+	d.to.ask(d.id, d.c.k.name, d.c.body, d.answered)
+}
+
+func (d *copied) answered(ans lease.Answer) {
+	k := d.c.k
+	k.a.n.w.carry(k.a.n, d.to, message{k.name, d.c.body, true}, func() {
+		if k.a.dead || k.a.stopped {
+			k.a.post(func() { d.c.arrived(ans) })
+			return
 		}
-		served = true
-		if to.listens() {
-			n.heard = n.w.now
-		}
-		to.ask(id, c.k.name, c.body, func(ans lease.Answer) {
-			n.w.carry(n, to, message{c.k.name, c.body, true}, func() { c.k.a.post(func() { c.arrived(ans) }) })
-		})
+		d.c.arrived(ans)
 	})
 }
 

@@ -146,9 +146,9 @@ func (w *world) drawBudget() lease.Budget {
 	case name != "":
 	case p < 1:
 		name = "fast"
-	case p < 10:
+	case p < 8:
 		name = "lan"
-	case p < 45:
+	case p < 40:
 		name = lease.DefaultProfile
 	default:
 		name = "wan"
