@@ -304,6 +304,7 @@ type Holder struct {
 	out    []pending
 
 	saved    bool    // winning: Known is on disk
+	granter  string  // winning: the id of the store that the grant is in
 	adopting bool    // a claimed lease: the arbiter has not yet installed this instance
 	rearmed  bool    // resuming: the guard counts by renewals again
 	tried    bool    // resuming: an arm was sent, and what came of it may not be known

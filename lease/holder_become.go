@@ -41,7 +41,7 @@ func (h *Holder) becomeWinning(now Instant, a Answer) {
 	mayRun := h.startBy != 0 || h.reading.opens(now)
 	h.out, h.startBy = nil, 0
 	h.epoch, h.hold, h.party, h.budget = a.Epoch, a.Hold, h.opt.Self, h.opt.Budget
-	h.sent, h.armed, h.saved, h.step = 0, 0, false, stepSave
+	h.sent, h.armed, h.saved, h.step, h.granter = 0, 0, false, stepSave, a.Stamp.StoreID
 	h.ladder++
 	h.enter(now, Winning, fmt.Sprintf("granted epoch %d", a.Epoch))
 	if need := h.budget.NeededHold(); a.Hold < need {

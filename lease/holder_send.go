@@ -265,6 +265,11 @@ func (h *Holder) renewAnswered(now Instant, p pending, a Answer) {
 	case a.Verdict == Lost:
 		h.becomeLosing(now, "the arbiter says lost: "+a.Reason)
 		return
+	case h.phase == Winning && h.sent == 0 && a.Stamp.StoreID != h.granter:
+		// A grant carries no time. The store that it was in may have gone on without it, to another epoch, before it was
+		// lost; a recovery would take the claim of this one back. Found by test/model/record.pml (BAD_UNRENEWED_CLAIM).
+		h.lose(now, "the store that the grant was in is gone, and it was never renewed")
+		return
 	case a.Verdict != OK || a.Epoch != h.epoch:
 		return
 	case h.phase == Paused:

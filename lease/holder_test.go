@@ -439,6 +439,49 @@ func TestHolder_OldAnswersDoNotReviveALoss(t *testing.T) {
 }
 
 // A grant is used only if it is newer than everything seen, long enough, and the node may still run.
+// A grant that was never renewed is void when its store is lost: another epoch may have been granted, and be held, that the
+// restored store knows nothing of. One that was renewed goes on.
+func TestHolder_GrantOfALostStore(t *testing.T) {
+	recovered := func(r *rig, v Verdict, e Epoch) Answer {
+		a, seen := ans(v, e), r.known.Stamp
+		a.Stamp = Stamp{StoreID: "s2", Generation: 9}
+		if v == Recovery {
+			a.Echo = &seen
+		}
+		return a
+	}
+	for _, c := range []struct {
+		name    string
+		renewed bool
+		want    Phase
+	}{{"never renewed", false, Losing}, {"renewed", true, Held}} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			r.start(Found{Active: No})
+			r.ready()
+			r.answer(ans(Granted, 7))
+			if c.renewed {
+				r.answer(ans(OK, 7))
+			}
+			r.pass(lan.RenewEvery)
+			r.step(Tick{})
+			r.answer(recovered(r, Recovery, 7))
+			r.wantPhase(c.want)
+		})
+	}
+	t.Run("told by another lease", func(t *testing.T) { // Known is shared
+		r := newRig(t)
+		r.start(Found{Active: No})
+		r.ready()
+		r.answer(ans(Granted, 7))
+		r.known.Learn("other", recovered(r, Recovery, 7))
+		r.pass(lan.RenewEvery)
+		r.step(Tick{})
+		r.answer(recovered(r, OK, 7))
+		r.wantPhase(Losing)
+	})
+}
+
 func TestHolder_UnusableGrants(t *testing.T) {
 	t.Run("old epoch", func(t *testing.T) {
 		r := newRig(t)
