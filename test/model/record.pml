@@ -37,7 +37,7 @@
 mtype = { standby, acquiring, winning, held, losing, stopped, paused, resuming };       /* Phase */
 mtype = { none, run_held, run_losing, run_released, run_paused };                        /* RunState */
 mtype = { acquire, adopt, renew, give, pause, resume };                                  /* requests */
-mtype = { nothing, granted, adopted, renewed, renewed_old, given, pause_ok, resume_ok, recovering }; /* answers */
+mtype = { nothing, granted, adopted, renewed, renewed_old, pause_ok, resume_ok, recovering }; /* answers */
 mtype = { is_free, is_held, is_paused };                                                    /* RecordState */
 
 typedef Node {
@@ -271,8 +271,7 @@ inline serve() {
 		:: q == give && q_ep == r_ep && r_state != is_free && SAMEBOOT(q_boot) && q_inst >= r_inst && RELEASE_IS_NEW -> /* 4.3.4 */
 			before_change();
 			r_state = is_free; r_seq = q_seq; lastseq = q_seq; fresh = false; lapsed = false; expired = false; quarantine = false;
-			changed();
-			reply(given, r_ep, q_seq)
+			changed() /* nobody waits for the answer: who has stopped may become standby when it likes */
 		:: q == pause && q_ep == r_ep && r_state != is_free && SAMEBOOT(q_boot) && q_inst == r_inst && !lapsed && q_seq > lastseq &&
 		   !expired && !fresh ->
 			before_change();
@@ -383,15 +382,17 @@ inline restart_agent() { /* 4.4.7 */
 #else
 #define SAYS_HELD (node[n].says == run_held)
 #endif
-/* Node 1's agent never dies without its machine, so nobody sees its steps: it takes several at once. */
+/* Node 1 is simpler: its agent never dies without its machine, so nobody sees its steps and it takes several at once; and
+   what it has won it loses by a reset only. Node 0 does all. */
 #define PEER(steps) if :: n == 1 -> steps :: else fi
 inline node_events() {
 	if
 	/* ---- the agent ---- */
-	:: (node[n].phase == standby || node[n].phase == acquiring) && MAYSEND ->
+	:: (node[n].phase == standby || node[n].phase == acquiring && len(req) == 0) && MAYSEND ->
 		node[n].phase = acquiring; send(acquire, node[n].seen, false, node[n].inst)
 	:: node[n].ans != nothing -> take_answer()
-	:: !node[n].adopting && (node[n].phase == winning || node[n].phase == held || node[n].phase == resuming) && MAYSEND ->
+	:: !node[n].adopting && (node[n].phase == winning && !node[n].acked && !node[n].armed || node[n].phase == held ||
+	   node[n].phase == resuming) && MAYSEND ->
 		send(renew, node[n].ep, node[n].phase == resuming, node[n].inst)
 	:: node[n].adopting && MAYSEND -> send(adopt, node[n].ep, node[n].phase == paused, node[n].inst)
 	:: node[n].phase == paused && !node[n].adopting && MAYSEND -> send(renew, node[n].ep, true, node[n].inst)
@@ -399,8 +400,8 @@ inline node_events() {
 		PEER(node[n].running = true; node[n].phase = held)
 	:: (node[n].phase == winning || node[n].phase == held) && node[n].armed && !node[n].running ->
 		node[n].running = true; node[n].phase = held
-	:: node[n].phase == winning || node[n].phase == held || node[n].phase == resuming && node[n].armed -> lose();
-		PEER(node[n].running = false; node[n].armed = false; node[n].older = false; node[n].phase = stopped; node[n].says = run_released)
+	:: n == 0 && (node[n].phase == winning || node[n].phase == held || node[n].phase == resuming && node[n].armed) -> lose()
+	:: n == 1 && node[n].phase == winning && !node[n].armed -> lose()
 	:: node[n].phase == losing -> node[n].running = false; node[n].phase = stopped; node[n].says = run_released
 	:: node[n].phase == stopped && node[n].armed -> node[n].armed = false; node[n].older = false
 #ifdef BAD_DISARM_BEFORE_PROOF
@@ -436,8 +437,10 @@ inline node_events() {
 
 active proctype world() {
 end:	do /* a valid end: every request is used up; a state that is stuck elsewhere is an error of the model */
-	:: atomic { ALIVE(0) -> n = 0; node_events(); n = 0; assert(!(node[0].running && node[1].running)) }
-	:: atomic { ALIVE(1) -> n = 1; node_events(); n = 0; assert(!(node[0].running && node[1].running)) }
+	:: atomic { ALIVE(0) || ALIVE(1) ->
+		if :: ALIVE(0) -> n = 0 :: ALIVE(1) -> n = 1 fi;
+		node_events(); n = 0;
+		assert(!(node[0].running && node[1].running)) }
 	/* ---- the network: in order, overtaken, doubled, lost ---- */
 	:: atomic { nempty(req) -> req?q(q_boot, q_inst, q_ep, q_seq, q_paused, q_id, q_gen);
 		if /* the channel is sorted, which halves the states; the second message overtakes the first */
@@ -448,8 +451,11 @@ end:	do /* a valid end: every request is used up; a state that is stuck elsewher
 		:: true
 		fi;
 		if
-		:: true -> receive()
-		:: q != acquire -> receive(); req!!q(q_boot, q_inst, q_ep, q_seq, q_paused, q_id, q_gen)
+		:: true -> receive();
+			if
+			:: q != acquire -> req!!q(q_boot, q_inst, q_ep, q_seq, q_paused, q_id, q_gen)
+			:: true
+			fi
 		:: true
 		fi;
 		q = acquire; q_boot = 0; q_inst = 0; q_ep = 0; q_seq = 0; q_paused = false; q_id = 0; q_gen = 0; m = 0 }
