@@ -27,7 +27,8 @@ SEEDS ?= 20000
 # How long "make fuzz" works, for all targets together.
 FUZZTIME ?= 10m
 
-.PHONY: help build unit check sim mutants install uninstall lab-build demo test lab bench fuzz
+
+.PHONY: help build unit check sim mutants install uninstall lab-build demo test lab bench fuzz model
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +55,9 @@ fuzz: ## every parser and handler against random input: make fuzz FUZZTIME=10m
 
 mutants: ## make known mistakes in lease/ one after the other: the simulator must catch each; writes docs/VERIFICATION.md
 	$(GO) test -tags mutants ./sim -run '^TestMutation$$' -count=1 -timeout 0 -v -rewrite
+
+model: ## the Promela models of the protocol, all verdicts checked (spin; installed when missing)
+	$(GO) run ./test/model/cmd/model $(if $(WRITE),-write $(WRITE))
 
 lab-build: build
 	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/lab ./test/lab/cmd/lab

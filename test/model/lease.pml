@@ -41,7 +41,7 @@ bool checked = false;    /* it found now <= until, and has not fed yet */
 
 /* the node */
 bool running = false;    /* the resource is active */
-byte dog = NONE;         /* until the watchdog fires */
+byte dog = NONE;         /* 5.3: until the watchdog fires; the guard resets by itself, too, if it runs at all */
 byte reset = NONE;       /* until the last write of a node that is being reset */
 
 /* the network: a newer request or answer replaces the older one, which is a loss; no event is a loss or a delay. What

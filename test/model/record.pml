@@ -10,6 +10,8 @@
  *     A rule that lets a hold end too early clears counted, or lets time run that nobody counts (older).
  * In return an acknowledgement that is under way when a hold ends is void: its request's deadline has passed (4.4.1).
  *
+ * For the same reason a request that left before an old store came back may still arrive, but is not answered in time.
+ *
  * Which faults may happen: PAUSE, AGENTS (restarts of node 0's agent), BOOTS (reboots of each node), RESTARTS (of the
  * arbiter), CLONE (node 1 is a machine with node 0's name), ROLLBACK (an old store comes back: DECLARED, so that the
  * arbiter knows it; else every node has heard of every change, see DESIGN 4.3.7). SEQS and PEERSEQS bound the requests of a boot of node 0 and 1, EPOCHS the grants.
@@ -85,9 +87,15 @@ byte b_ep, b_seq, b_boot, b_inst, b_id, b_gen; mtype b_state; byte backup; /* 0 
 byte d_ep, d_seq, d_boot = 255, d_inst; mtype d_state = is_free; /* the record before the last change */
 #endif
 
-/* type, boot, inst, epoch (claimed, or seen), seq, claims a pause, store id and generation that the node knew */
-chan req = [2] of { mtype, byte, byte, byte, byte, bool, byte, byte };
+/* type, boot, inst, epoch (claimed, or seen), seq, claims a pause, store id and generation that the node knew, left
+   after an old store came back */
+chan req = [2] of { mtype, byte, byte, byte, byte, bool, byte, byte, bool };
 
+#ifdef ROLLBACK
+#define CAMEBACK (backup == 2)
+#else
+#define CAMEBACK 0
+#endif
 #define BOOT(n) (2*node[n].boot + n)
 #define TIME(n) (node[n].armed || node[n].acked)
 #define ALIVE(n) (node[n].on)
@@ -110,11 +118,11 @@ chan req = [2] of { mtype, byte, byte, byte, byte, bool, byte, byte };
 hidden byte n;
 inline send(kind_, epoch_, claim_, name_) {
 	node[n].seq++;
-	req!!kind_(BOOT(n), name_, epoch_, node[n].seq, claim_, node[n].kid, node[n].kgen)
+	req!!kind_(BOOT(n), name_, epoch_, node[n].seq, claim_, node[n].kid, node[n].kgen, CAMEBACK)
 }
 inline reply(kind_, epoch_, seq_) { /* only a machine of that boot takes it, and only the agent that asked (reset by restart) */
 	if
-	:: ALIVE(m) && BOOT(m) == q_boot && node[m].inst == q_inst ->
+	:: ALIVE(m) && BOOT(m) == q_boot && node[m].inst == q_inst && q_late == CAMEBACK ->
 		node[m].ans = kind_; node[m].aep = epoch_; node[m].aseq = seq_; node[m].apaused = (r_state == is_paused); node[m].aid = id
 	:: else
 	fi
@@ -173,7 +181,7 @@ inline enter_recovery() { /* 4.3.7: always a new id */
 /* the request that is served, and one that it overtakes; all 0 between two events */
 hidden byte q_boot, q_inst, q_ep, q_seq, q_id, q_gen, p_boot, p_inst, p_ep, p_seq, p_id, p_gen, m;
 hidden mtype q, p;
-hidden byte q_paused, p_paused;
+hidden byte q_paused, p_paused, q_late, p_late;
 
 inline take_claim() {
 	if :: q_ep > recfloor -> recfloor = q_ep :: else fi;
@@ -363,8 +371,8 @@ inline restart_agent() { /* 4.4.7 */
 	if
 #ifdef BAD_ADOPT_WITHOUT_GUARD
 	:: node[n].says == run_held -> node[n].phase = held; node[n].adopting = true
-#elif defined(BAD_ADOPT_LOSING)
-	:: (node[n].says == run_held || node[n].says == run_losing || node[n].says == run_released) && node[n].armed ->
+#elif defined(BAD_ADOPT_ANYTHING)
+	:: node[n].says == run_held || node[n].says == run_losing || node[n].says == run_released ->
 		node[n].phase = held; node[n].adopting = true; node[n].says = run_held
 #else
 	:: node[n].says == run_held && node[n].armed -> node[n].phase = held; node[n].adopting = true
@@ -396,9 +404,11 @@ inline node_events() {
 		send(renew, node[n].ep, node[n].phase == resuming, node[n].inst)
 	:: node[n].adopting && MAYSEND -> send(adopt, node[n].ep, node[n].phase == paused, node[n].inst)
 	:: node[n].phase == paused && !node[n].adopting && MAYSEND -> send(renew, node[n].ep, true, node[n].inst)
-	:: node[n].phase == winning && node[n].acked -> node[n].says = run_held; node[n].armed = true; node[n].acked = false;
-		PEER(node[n].running = true; node[n].phase = held)
-	:: (node[n].phase == winning || node[n].phase == held) && node[n].armed && !node[n].running ->
+	/* 4.4.3: /run, arm, attribute. Held is what asserts the attribute, also in a successor */
+	:: node[n].phase == winning && node[n].acked && node[n].says == none -> node[n].says = run_held;
+		PEER(node[n].armed = true; node[n].acked = false; node[n].running = true; node[n].phase = held)
+	:: node[n].phase == winning && node[n].acked && node[n].says == run_held -> node[n].armed = true; node[n].acked = false
+	:: (node[n].phase == winning && node[n].armed || node[n].phase == held) && !node[n].running ->
 		node[n].running = true; node[n].phase = held
 	:: n == 0 && (node[n].phase == winning || node[n].phase == held || node[n].phase == resuming && node[n].armed) -> lose()
 	:: n == 1 && node[n].phase == winning && !node[n].armed -> lose()
@@ -442,23 +452,23 @@ end:	do /* a valid end: every request is used up; a state that is stuck elsewher
 		node_events(); n = 0;
 		assert(!(node[0].running && node[1].running)) }
 	/* ---- the network: in order, overtaken, doubled, lost ---- */
-	:: atomic { nempty(req) -> req?q(q_boot, q_inst, q_ep, q_seq, q_paused, q_id, q_gen);
+	:: atomic { nempty(req) -> req?q(q_boot, q_inst, q_ep, q_seq, q_paused, q_id, q_gen, q_late);
 		if /* the channel is sorted, which halves the states; the second message overtakes the first */
-		:: len(req) == 1 -> req?p(p_boot, p_inst, p_ep, p_seq, p_paused, p_id, p_gen);
-			req!q(q_boot, q_inst, q_ep, q_seq, q_paused, q_id, q_gen);
-			q = p; q_boot = p_boot; q_inst = p_inst; q_ep = p_ep; q_seq = p_seq; q_paused = p_paused; q_id = p_id; q_gen = p_gen;
-			p = acquire; p_boot = 0; p_inst = 0; p_ep = 0; p_seq = 0; p_paused = false; p_id = 0; p_gen = 0
+		:: len(req) == 1 -> req?p(p_boot, p_inst, p_ep, p_seq, p_paused, p_id, p_gen, p_late);
+			req!q(q_boot, q_inst, q_ep, q_seq, q_paused, q_id, q_gen, q_late);
+			q = p; q_boot = p_boot; q_inst = p_inst; q_ep = p_ep; q_seq = p_seq; q_paused = p_paused; q_id = p_id; q_gen = p_gen; q_late = p_late;
+			p = acquire; p_boot = 0; p_inst = 0; p_ep = 0; p_seq = 0; p_paused = false; p_id = 0; p_gen = 0; p_late = 0
 		:: true
 		fi;
 		if
 		:: true -> receive();
 			if
-			:: q != acquire -> req!!q(q_boot, q_inst, q_ep, q_seq, q_paused, q_id, q_gen)
+			:: q != acquire -> req!!q(q_boot, q_inst, q_ep, q_seq, q_paused, q_id, q_gen, q_late)
 			:: true
 			fi
 		:: true
 		fi;
-		q = acquire; q_boot = 0; q_inst = 0; q_ep = 0; q_seq = 0; q_paused = false; q_id = 0; q_gen = 0; m = 0 }
+		q = acquire; q_boot = 0; q_inst = 0; q_ep = 0; q_seq = 0; q_paused = false; q_id = 0; q_gen = 0; q_late = 0; m = 0 }
 	/* ---- the arbiter's clock ---- */
 	:: atomic { r_state == is_held && !expired && !fresh && !lapsed && OVER -> expired = true; quarantine = false; forget_acks() }
 	:: atomic { r_state == is_held && fresh && OVER -> fresh = false; lapsed = true; forget_acks() } /* 4.3.1 */
