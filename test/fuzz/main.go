@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -108,30 +109,69 @@ type finding struct {
 	err    error
 }
 
-// results fuzzes all, jobs at once. One target has one worker: the processors are shared out already.
+// results builds each package's binary once, and fuzzes all targets, jobs at once. One target has one worker: the
+// processors are shared out already.
 func results(ctx context.Context, all []target, share time.Duration, jobs int) <-chan finding {
-	out, todo := make(chan finding), make(chan target)
+	out, todo := make(chan finding), make(chan job)
 	var workers sync.WaitGroup
 	for range jobs {
 		workers.Go(func() {
-			for t := range todo {
-				// -fuzzminimizetime bounds what follows a finding: the input may be long, the time is for all.
-				cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", share.String(),
-					"-fuzzminimizetime", "10s", "-parallel", "1", t.pkg)
-				text, err := cmd.CombinedOutput()
-				out <- finding{t, string(text), err}
+			for r := range todo {
+				text, err := r.fuzz(ctx, share)
+				out <- finding{r.target, text, err}
 			}
 		})
 	}
 	go func() {
-		for _, t := range all {
-			todo <- t
+		defer close(out)
+		defer workers.Wait()
+		defer close(todo)
+		dir, err := os.MkdirTemp("", "fuzz")
+		if err != nil {
+			out <- finding{all[0], "", err}
+			return
 		}
-		close(todo)
-		workers.Wait()
-		close(out)
+		defer os.RemoveAll(dir)
+		binaries := map[string]string{}
+		for i, t := range all {
+			if ctx.Err() != nil {
+				return
+			}
+			if binaries[t.pkg] == "" {
+				binaries[t.pkg] = filepath.Join(dir, fmt.Sprintf("%d.test", i))
+				cmd := exec.CommandContext(ctx, "go", "test", "-c", "-fuzz", "^"+t.name+"$", "-o", binaries[t.pkg], t.pkg)
+				if text, err := cmd.CombinedOutput(); err != nil {
+					out <- finding{t, string(text), fmt.Errorf("build: %w", err)}
+				}
+			}
+			todo <- job{t, binaries[t.pkg]}
+		}
 	}()
 	return out
+}
+
+type job struct {
+	target
+	binary string
+}
+
+// fuzz runs one target in its package's folder, where its corpus is.
+func (r job) fuzz(ctx context.Context, share time.Duration) (string, error) {
+	found, err := exec.CommandContext(ctx, "go", "env", "GOCACHE").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the cache: %w", err)
+	}
+	cache := filepath.Join(strings.TrimSpace(string(found)), "fuzz", "leasedog", r.pkg)
+	// fuzzminimizetime bounds what follows a finding: the input may be long, and the time is for all.
+	cmd := exec.CommandContext(ctx, r.binary, // which ends its worker itself
+		"-test.run=^$", "-test.fuzz=^"+r.name+"$", "-test.fuzztime="+share.String(),
+		"-test.fuzzminimizetime=10s", "-test.parallel=1", "-test.fuzzcachedir="+cache)
+	cmd.Dir = r.pkg
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() { // many targets write files, and some sync them
+		cmd.Env = append(os.Environ(), "TMPDIR=/dev/shm")
+	}
+	text, err := cmd.CombinedOutput()
+	return string(text), err
 }
 
 // lastProgress is what a target said of its work last.

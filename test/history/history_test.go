@@ -1,9 +1,11 @@
 package history
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -75,9 +77,22 @@ func TestHistories(t *testing.T) {
 		for _, v := range Check(res.Ops, time.Minute) {
 			if !v.OK {
 				t.Errorf("seed %d, lease %s: %s", opt.Seed, v.Lease, v.Why)
+				keep(t, opt.Seed, res.Ops)
 			}
 		}
 		t.Logf("seed %d: %s", opt.Seed, count(res.Ops))
+	}
+}
+
+// keep writes a history for whoever has to look at it: go test -artifacts.
+func keep(t *testing.T, seed uint64, ops []Op) {
+	t.Helper()
+	text, err := json.Marshal(ops)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(t.ArtifactDir(), fmt.Sprintf("seed-%d.json", seed)), text, 0o600)
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }
 

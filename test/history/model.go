@@ -80,13 +80,22 @@ type state struct {
 //
 // Expiry is an event of its own that nobody sees. It may come at any time from until on, and is taken here together with
 // the grant that needs it, which cannot have happened before until then.
-func (s state) step(o Op) (state, bool) {
+func (s state) step(o Op, known grants) (state, bool) {
 	s.now = lease.Later(s.now, o.Call)
 	ok := true
 	switch o.Verb {
 	case Acquire:
 		switch o.Outcome {
-		case Granted, Unknown: // what may happen later, or never, is placed last where nobody notices
+		case Granted, Unknown:
+			if o.Outcome == Unknown {
+				if s.epoch >= known.highest {
+					break // what may happen later, or never, is placed last, where nobody notices
+				}
+				holder, hidden := known.hidden[s.epoch+1]
+				if !hidden || holder != "" && holder != o.Node {
+					return s, false // it would be seen, and was not
+				}
+			}
 			if s.holder != "" && s.holder != o.Node {
 				s.now = lease.Later(s.now, s.until)
 			}
@@ -135,11 +144,11 @@ func (s state) ended(o Op) bool { return o.Asked < s.epoch || o.Asked == s.epoch
 // first is a lease that nobody has ever had.
 func first() any { return state{} }
 
-func model() porcupine.Model {
+func model(known grants) porcupine.Model {
 	return porcupine.Model{
 		Init: first,
 		Step: func(s, in, _ any) (bool, any) {
-			next, ok := s.(state).step(in.(Op))
+			next, ok := s.(state).step(in.(Op), known)
 			return ok, next
 		},
 	}
@@ -172,7 +181,7 @@ func Check(ops []Op, timeout time.Duration) []Verdict {
 			}
 			list[i] = porcupine.Operation{ClientId: i, Input: mine[i], Call: int64(o.Call), Return: end}
 		}
-		result, inside := porcupine.CheckOperationsVerbose(model(), list, timeout)
+		result, inside := porcupine.CheckOperationsVerbose(model(grantsOf(mine)), list, timeout)
 		v := Verdict{Lease: name, OK: result == porcupine.Ok}
 		switch result {
 		case porcupine.Unknown:
@@ -196,46 +205,31 @@ func relevant(ops []Op, name string) []Op {
 		}
 	}
 	slices.SortStableFunc(mine, func(a, b Op) int { return int(a.Call - b.Call) })
-	hidden := hiddenGrants(mine)
-	return slices.DeleteFunc(mine, func(o Op) bool {
-		return o.Verb == Acquire && o.Outcome == Unknown && !slices.ContainsFunc(hidden, func(h hiddenGrant) bool { return h.mayBe(o) })
-	})
+	return mine
 }
 
-// hiddenGrant is an epoch that was seen, or one below it, whose grant nobody was answered. An acquire without an answer
-// must have been it. One that cannot have been any of them had no effect that anybody saw, and may as well have had none;
-// a search that tries each of them everywhere does not end.
-type hiddenGrant struct {
-	epoch  lease.Epoch
-	holder string        // "" if nobody named it
-	seen   lease.Instant // by when it had happened
+// grants is what a history says of epochs. One that was seen, or one below it, whose grant nobody was answered, is hidden:
+// an acquire without an answer must have been it. No acquire without an answer was any other epoch that was seen; a search
+// that tried that in every place would not end.
+type grants struct {
+	highest lease.Epoch
+	hidden  map[lease.Epoch]string // who has it; "" if nobody said
 }
 
-func (h hiddenGrant) mayBe(o Op) bool {
-	return (h.holder == "" || h.holder == o.Node) && o.Call <= h.seen
-}
-
-func hiddenGrants(ops []Op) []hiddenGrant {
-	answered, highest := map[lease.Epoch]bool{}, lease.Epoch(0)
+func grantsOf(ops []Op) grants {
+	out := grants{hidden: map[lease.Epoch]string{}}
+	answered, holder := map[lease.Epoch]bool{}, map[lease.Epoch]string{}
 	for _, o := range ops {
 		answered[o.Epoch] = answered[o.Epoch] || o.Outcome == Granted
-		highest = max(highest, o.Epoch)
+		out.highest = max(out.highest, o.Epoch)
+		if o.Holder != "" {
+			holder[o.Epoch] = o.Holder
+		}
 	}
-	var out []hiddenGrant
-	for e := lease.Epoch(1); e <= highest && len(out) < len(ops); e++ {
-		if answered[e] {
-			continue
+	for e := lease.Epoch(1); e <= out.highest && e < lease.Epoch(2*len(ops)); e++ {
+		if !answered[e] {
+			out.hidden[e] = holder[e]
 		}
-		h := hiddenGrant{epoch: e, seen: lease.Never}
-		for _, o := range ops {
-			if o.Epoch >= e {
-				h.seen = lease.Earlier(h.seen, o.Return)
-			}
-			if o.Epoch == e && o.Holder != "" {
-				h.holder = o.Holder
-			}
-		}
-		out = append(out, h)
 	}
 	return out
 }
