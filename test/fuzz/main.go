@@ -163,10 +163,11 @@ func (r job) fuzz(ctx context.Context, share time.Duration) (string, error) {
 	}
 	cache := filepath.Join(strings.TrimSpace(string(found)), "fuzz", "leasedog", r.pkg)
 	// fuzzminimizetime bounds what follows a finding: the input may be long, and the time is for all.
-	cmd := exec.CommandContext(ctx, r.binary, // which ends its worker itself
-		"-test.run=^$", "-test.fuzz=^"+r.name+"$", "-test.fuzztime="+share.String(),
+	cmd := exec.CommandContext(ctx, r.binary, "-test.run=^$", "-test.fuzz=^"+r.name+"$", "-test.fuzztime="+share.String(),
 		"-test.fuzzminimizetime=10s", "-test.parallel=1", "-test.fuzzcachedir="+cache)
 	cmd.Dir = r.pkg
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it ends its worker
+	cmd.WaitDelay = 10 * time.Second
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() { // many targets write files, and some sync them
 		cmd.Env = append(os.Environ(), "TMPDIR=/dev/shm")
 	}
