@@ -205,15 +205,28 @@ func relevant(ops []Op, name string) []Op {
 		}
 	}
 	slices.SortStableFunc(mine, func(a, b Op) int { return int(a.Call - b.Call) })
-	return mine
+	known := grantsOf(mine)
+	return slices.DeleteFunc(mine, func(o Op) bool {
+		return o.Verb == Acquire && o.Outcome == Unknown && !known.mayHide(o)
+	})
 }
 
 // grants is what a history says of epochs. One that was seen, or one below it, whose grant nobody was answered, is hidden:
-// an acquire without an answer must have been it. No acquire without an answer was any other epoch that was seen; a search
-// that tried that in every place would not end.
+// an acquire without an answer must have been it. No acquire without an answer was any other epoch that was seen, so one
+// that can have been none of them had no effect that anybody saw, and may as well have had none. A search that tried it in
+// every place would not end.
 type grants struct {
 	highest lease.Epoch
 	hidden  map[lease.Epoch]string // who has it; "" if nobody said
+}
+
+func (g grants) mayHide(o Op) bool {
+	for _, holder := range g.hidden {
+		if holder == "" || holder == o.Node {
+			return true
+		}
+	}
+	return false
 }
 
 func grantsOf(ops []Op) grants {
