@@ -101,8 +101,9 @@ func ask(t *testing.T, control bool, r *http.Request) {
 		t.Errorf("%d bytes allocated", n)
 	}
 	plainPath := r.URL.Path == api.PathHealthy || r.URL.Path == api.PathReady
+	asterisk := r.RequestURI == "*" // the multiplexer answers that itself, with 400 and no words
 	moved := w.Code == http.StatusMovedPermanently || w.Code == http.StatusTemporaryRedirect // a path that is not clean
-	if w.Code != http.StatusOK && !plainPath && !moved {
+	if w.Code != http.StatusOK && !plainPath && !moved && !asterisk {
 		var e api.Error
 		if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || e.Code == "" {
 			t.Errorf("status %d with %q", w.Code, w.Body)
