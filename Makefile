@@ -27,8 +27,7 @@ SEEDS ?= 20000
 # How long "make fuzz" works, for all targets together.
 FUZZTIME ?= 10m
 
-
-.PHONY: help build unit check sim mutants install uninstall lab-build demo test lab bench fuzz model
+.PHONY: help build unit check sim mutants install uninstall lab-build demo test lab bench fuzz model vm-smoke
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +73,10 @@ lab: lab-build ## every scenario of the lab, N runs each: make lab N=3 (root)
 
 bench: lab-build ## what holding a lease costs on a real pair, beside Pacemaker's own daemons (root)
 	bin/lab bench
+
+vm-smoke: ## one emulated machine that its own guard and kernel watchdog reset: 3 to 6 minutes, not part of "make test" (root)
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/vm ./test/vm/cmd/vm
+	bin/vm smoke
 
 # The one list of files: FOLDER MODE FILE. Packages and the lab install from it too.
 define FILES

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/leasedog/leasedog/test/lab"
+	"github.com/leasedog/leasedog/test/vm"
 )
 
 const root = ".."
@@ -47,7 +48,8 @@ func sources(t *testing.T, f func(path, text string)) {
 	}
 }
 
-// Every test that FAILURES.md names exists: a Go test, a story below lease/testdata, or a row of the laboratory.
+// Every test that FAILURES.md names exists: a Go test, a story below lease/testdata, or a row of the laboratory
+// or of the emulated machine.
 func TestFailuresNameRealTests(t *testing.T) {
 	known := map[string]bool{}
 	tests := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
@@ -60,6 +62,9 @@ func TestFailuresNameRealTests(t *testing.T) {
 	})
 	for _, s := range lab.Scenarios() {
 		known[s.Name] = true
+	}
+	for _, row := range vm.Rows() {
+		known[row.Name] = true
 	}
 	stories, err := filepath.Glob(filepath.Join(root, "lease", "testdata", "*", "*.txt"))
 	if err != nil {
