@@ -93,6 +93,8 @@ type Options struct {
 	Preflight  func(ctx context.Context) (Preflight, error)
 	Token      func() (time.Duration, error) // Corosync's token timeout as configured
 	Now        func() lease.Instant
+	// Certificate describes what the node of that name proves itself with; nil: insecure. It may not wait.
+	Certificate func(node string) (*control.Certificate, []control.Alarm)
 
 	RunDir       string // /run/leasedog
 	StateDir     string // /var/lib/leasedog

@@ -91,6 +91,11 @@ func (a *Agent) describe() control.Status {
 	if a.opt.Config.Insecure {
 		s.Alarms = append(s.Alarms, control.Alarm{Text: "insecure = true: anybody on the arbiter's network may take the leases"})
 	}
+	if a.opt.Certificate != nil {
+		c, alarms := a.opt.Certificate(a.node)
+		s.Certificate = c
+		s.Alarms = append(s.Alarms, alarms...)
+	}
 	for _, k := range a.keepers {
 		l := k.describe(now)
 		s.Leases = append(s.Leases, l)

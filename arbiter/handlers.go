@@ -13,6 +13,7 @@ import (
 
 	"github.com/leasedog/leasedog/arbiter/api"
 	"github.com/leasedog/leasedog/lease"
+	"github.com/leasedog/leasedog/pki"
 )
 
 // failure is an answer that is not 200.
@@ -28,18 +29,56 @@ func bad(format string, args ...any) error {
 	return &failure{http.StatusBadRequest, api.CodeBadRequest, fmt.Sprintf(format, args...)}
 }
 
-// Handler serves nodes.
+// route is one method and path for the network. Everything that is served there is in routes, with who may use it.
+type route struct {
+	method, path string
+	access       access
+	keeps        bool // also with a certificate that expired a few days ago: it only keeps what is held
+	do           func(r *http.Request, p peer) (any, error)
+}
+
+// routes is all that the network can reach.
+func (s *Server) routes() []route {
+	list := []route{
+		{"POST", api.PathReport, accessNode, true, s.report},
+		{"GET", api.PathClusters, accessAll, false, reading(s.statusOfAll)},
+		{"GET", api.PathCluster, accessCluster, false, reading(s.statusOfOne)},
+		{"GET", api.PathHistory, accessCluster, false, reading(s.history)},
+		{"POST", api.PathJoin, accessJoin, false, s.join},
+		{"POST", api.PathCert, accessCert, true, s.renewCertificate},
+		{"GET", api.PathCA, accessPeer, true, s.authorities},
+		{"GET", api.PathHealthy, accessAnyone, true, nil},
+		{"GET", api.PathReady, accessAnyone, true, nil},
+	}
+	for _, verb := range []string{api.VerbAcquire, api.VerbRenew, api.VerbRelease, api.VerbPause, api.VerbResume} {
+		list = append(list, route{"POST", api.PathLease + verb, accessNode, true,
+			func(r *http.Request, p peer) (any, error) { return s.lease(r, p, verb) }})
+	}
+	for _, verb := range []string{api.VerbSwitchover, api.VerbResumeAsk} {
+		list = append(list, route{"POST", api.PathLease + verb, accessAsk, false,
+			func(r *http.Request, p peer) (any, error) { return s.lease(r, p, verb) }})
+	}
+	return list
+}
+
+func reading(f func(*http.Request) (any, error)) func(*http.Request, peer) (any, error) {
+	return func(r *http.Request, _ peer) (any, error) { return f(r) }
+}
+
+// Handler serves the network.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, verb := range []string{api.VerbAcquire, api.VerbRenew, api.VerbRelease, api.VerbSwitchover, api.VerbPause, api.VerbResume,
-		api.VerbResumeAsk} {
-		mux.HandleFunc("POST "+api.PathLease+verb, s.handle(func(r *http.Request) (any, error) { return s.lease(r, verb) }))
+	for _, rt := range s.routes() {
+		do := s.guarded(rt)
+		switch rt.path {
+		case api.PathHealthy:
+			do = s.alive(rt, func() bool { return true })
+		case api.PathReady:
+			do = s.alive(rt, s.ready.Load)
+		}
+		mux.HandleFunc(rt.method+" "+rt.path, do)
 	}
-	mux.HandleFunc("POST "+api.PathReport, s.handle(s.report))
-	s.reads(mux, s.handle)
-	mux.HandleFunc("GET "+api.PathHealthy, plain(func() bool { return true }))
-	mux.HandleFunc("GET "+api.PathReady, plain(s.ready.Load))
-	mux.HandleFunc("/", s.handle(nothing))
+	mux.HandleFunc("/", s.guarded(route{access: accessAnyone, keeps: true, do: func(r *http.Request, _ peer) (any, error) { return nothing(r) }}))
 	return mux
 }
 
@@ -50,7 +89,10 @@ func nothing(*http.Request) (any, error) {
 // ControlHandler serves the local control socket, whose file mode says who may speak.
 func (s *Server) ControlHandler() http.Handler {
 	mux := http.NewServeMux()
-	s.reads(mux, answer)
+	mux.HandleFunc("GET "+api.PathClusters, answer(s.statusOfAll))
+	mux.HandleFunc("GET "+api.PathCluster, answer(s.statusOfOne))
+	mux.HandleFunc("GET "+api.PathHistory, answer(s.history))
+	mux.HandleFunc("POST "+api.PathCode, answer(s.makeCode))
 	mux.HandleFunc("POST "+api.PathRecover, answer(func(r *http.Request) (any, error) {
 		return s.operator(r, func(id lease.RequestID) (lease.GrantorEvent, error) { return lease.OperatorRecover{ID: id}, nil })
 	}))
@@ -81,39 +123,100 @@ func (s *Server) ControlHandler() http.Handler {
 	return mux
 }
 
-func (s *Server) reads(mux *http.ServeMux, wrap func(func(*http.Request) (any, error)) http.HandlerFunc) {
-	mux.HandleFunc("GET "+api.PathClusters, wrap(s.statusOfAll))
-	mux.HandleFunc("GET "+api.PathCluster, wrap(s.statusOfOne))
-	mux.HandleFunc("GET "+api.PathHistory, wrap(s.history))
+// enter lets a request through to a route, or says why not.
+func (s *Server) enter(r *http.Request, rt route) (peer, error) {
+	if rt.access == accessJoin && s.opt.TLS != nil && r.TLS != nil && len(r.TLS.PeerCertificates) == 0 {
+		return peer{}, nil // the code says who it is
+	}
+	p, err := s.identify(r)
+	if err != nil {
+		return p, err
+	}
+	cluster := r.PathValue("cluster")
+	if rt.path == api.PathHistory {
+		cluster = r.URL.Query().Get("cluster")
+	}
+	if err := s.authorise(p, rt, cluster); err != nil {
+		return p, err
+	}
+	s.seen(p)
+	return p, nil
 }
 
-// handle lets only peers through that may speak at all.
-func (s *Server) handle(f func(*http.Request) (any, error)) http.HandlerFunc {
-	inner := answer(f)
+// guarded is a route with its guard: who may not is refused, and whatever is refused is counted and logged.
+func (s *Server) guarded(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if _, err := s.identify(r); err != nil {
-			write(w, http.StatusForbidden, api.Error{Code: api.CodeForbidden, Message: err.Error()})
+		var v any
+		p, err := s.enter(r, rt)
+		if err == nil {
+			v, err = rt.do(r, p)
+		}
+		s.count(r, p, v, err)
+		reply(w, v, err)
+	}
+}
+
+func (s *Server) alive(rt route, ok func() bool) http.HandlerFunc {
+	inner := plain(ok)
+	return func(w http.ResponseWriter, r *http.Request) {
+		if p, err := s.enter(r, rt); err != nil {
+			s.count(r, p, nil, err)
+			reply(w, nil, err)
 			return
 		}
 		inner(w, r)
 	}
 }
 
+// count writes down what was refused: by a status, or by a verdict of the protocol.
+func (s *Server) count(r *http.Request, p peer, v any, err error) {
+	reason, text := "", ""
+	var no *refused
+	var fail *failure
+	switch {
+	case errors.As(err, &no):
+		reason, text = no.reason, no.message
+	case errors.As(err, &fail) && fail.code == api.CodeBadRequest:
+		reason, text = reasonBadRequest, fail.message
+	case errors.As(err, &fail) && fail.code == api.CodeNotFound:
+		reason, text = reasonNotFound, fail.message
+	}
+	if a, ok := v.(api.Answer); ok && err == nil {
+		switch lease.Verdict(a.Verdict) {
+		case lease.Refused, lease.Lost, lease.Superseded, lease.Barred:
+			reason, text = reasonVerdict+a.Verdict, a.Verdict+": "+a.Reason
+		default:
+		}
+	}
+	if reason == "" {
+		return
+	}
+	address := r.RemoteAddr
+	if address == "" {
+		address = unknownAddress
+	}
+	s.refusals.note(p.name(), address, reason, r.Method+" "+r.URL.Path+": "+text)
+}
+
 // answer writes what f returns.
 func answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, err := f(r)
-		var fail *failure
-		switch {
-		case err == nil:
-			write(w, http.StatusOK, v)
-		case errors.As(err, &fail):
-			write(w, fail.status, api.Error{Code: fail.code, Message: fail.message})
-		case errors.Is(err, errStopping) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
-			write(w, http.StatusServiceUnavailable, api.Error{Code: api.CodeUnavailable, Message: err.Error()})
-		default:
-			write(w, http.StatusInternalServerError, api.Error{Code: api.CodeInternal, Message: err.Error()})
-		}
+		reply(w, v, err)
+	}
+}
+
+func reply(w http.ResponseWriter, v any, err error) {
+	var fail *failure
+	switch {
+	case err == nil:
+		write(w, http.StatusOK, v)
+	case errors.As(err, &fail):
+		write(w, fail.status, api.Error{Code: fail.code, Message: fail.message})
+	case errors.Is(err, errStopping) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
+		write(w, http.StatusServiceUnavailable, api.Error{Code: api.CodeUnavailable, Message: err.Error()})
+	default:
+		write(w, http.StatusInternalServerError, api.Error{Code: api.CodeInternal, Message: err.Error()})
 	}
 }
 
@@ -152,7 +255,7 @@ func body(r *http.Request) ([]byte, error) {
 }
 
 // lease is every request about a lease.
-func (s *Server) lease(r *http.Request, verb string) (any, error) {
+func (s *Server) lease(r *http.Request, p peer, verb string) (any, error) {
 	clusterName, leaseName := r.PathValue("cluster"), r.PathValue("lease")
 	if !valid(s.names.cluster, clusterName) || !valid(s.names.lease, leaseName) {
 		return nil, bad("cluster %q or lease %q is not a name", clusterName, leaseName)
@@ -166,8 +269,11 @@ func (s *Server) lease(r *http.Request, verb string) (any, error) {
 		return nil, bad("%s: %v", verb, err)
 	}
 	anyNode := verb == api.VerbSwitchover || verb == api.VerbResumeAsk // an administrator's, whoever passes it on
-	if err := s.permit(r, clusterName, node, anyNode); err != nil {
+	if err := s.permit(p, clusterName, node, leaseName, anyNode); err != nil {
 		return nil, err
+	}
+	if a, ok := msg.(lease.Acquire); ok && a.Claim == nil && !p.insecure && p.Standing != pki.Valid {
+		return nil, forbid(reasonGrace, "%s: it keeps what is held, and gets nothing new", s.opt.TLS.Dates(p.Peer))
 	}
 	c := s.cluster(clusterName, !anyNode)
 	if c == nil {
@@ -183,20 +289,8 @@ func (s *Server) lease(r *http.Request, verb string) (any, error) {
 	return toWire(a), nil
 }
 
-// permit checks that the peer may speak for this node.
-func (s *Server) permit(r *http.Request, cluster, node string, anyNode bool) error {
-	who, err := s.identify(r)
-	if err == nil && !who.maySpeakFor(cluster, node) && !(anyNode && who.any) {
-		err = fmt.Errorf("this peer may not speak for node %q of cluster %s", node, cluster)
-	}
-	if err != nil {
-		return &failure{http.StatusForbidden, api.CodeForbidden, err.Error()}
-	}
-	return nil
-}
-
 // report keeps what a node says about itself, for the status, and tells the Grantor if it names its instance.
-func (s *Server) report(r *http.Request) (any, error) {
+func (s *Server) report(r *http.Request, p peer) (any, error) {
 	clusterName, node := r.PathValue("cluster"), r.PathValue("node")
 	if !valid(s.names.cluster, clusterName) || !valid(s.names.node, node) {
 		return nil, bad("cluster %q or node %q is not a name", clusterName, node)
@@ -212,7 +306,7 @@ func (s *Server) report(r *http.Request) (any, error) {
 	if w.Proto != api.Proto || w.Node != node {
 		return nil, bad("report: proto %d and node %q do not fit %d and %q", w.Proto, w.Node, api.Proto, node)
 	}
-	if err := s.permit(r, clusterName, node, false); err != nil {
+	if err := s.permit(p, clusterName, node, "", false); err != nil {
 		return nil, err
 	}
 	msg, speaks, err := (&reader{names: s.names}).report(w)
@@ -253,7 +347,8 @@ func (s *Server) statusOfOne(r *http.Request) (any, error) {
 }
 
 func (s *Server) status(ctx context.Context, names []string) (any, error) {
-	out := api.Status{Proto: api.Proto, Insecure: s.opt.Insecure, Clusters: []api.ClusterStatus{}}
+	out := api.Status{Proto: api.Proto, Insecure: s.opt.Insecure, Clusters: []api.ClusterStatus{}, Refused: s.refusals.snapshot(),
+		Certificates: s.certificates()}
 	for _, name := range names {
 		c := s.cluster(name, false)
 		if c == nil {
@@ -263,6 +358,7 @@ func (s *Server) status(ctx context.Context, names []string) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.addCertificates(&v)
 		out.Clusters = append(out.Clusters, v)
 	}
 	return out, nil

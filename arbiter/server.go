@@ -2,6 +2,7 @@ package arbiter
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"github.com/leasedog/leasedog/arbiter/api"
 	"github.com/leasedog/leasedog/boottime"
 	"github.com/leasedog/leasedog/lease"
+	"github.com/leasedog/leasedog/pki"
 )
 
 // Fields of the log.
@@ -51,12 +53,16 @@ type Store interface {
 	History(cluster string, limit int) ([]api.Transition, error)
 }
 
-// Options of New. All are required.
+// Options of New. All are required, but of TLS with Folder, and Insecure with AllowInsecureFrom, exactly one pair.
 type Options struct {
 	Store             Store
 	Log               *logrus.Logger
-	Insecure          bool           // plain HTTP; nothing else is known yet
-	AllowInsecureFrom []netip.Prefix // who may speak
+	TLS               *pki.Live        // what is presented and accepted
+	Folder            pki.Folder       // what issues certificates, if the CA's key is there
+	CertLife          time.Duration    // of the certificates of nodes
+	Clusters          map[string]Scope // who may ask for what; nil: each identity in its own cluster
+	Insecure          bool             // plain HTTP: nobody proves anything
+	AllowInsecureFrom []netip.Prefix   // who may speak then
 	MinHold           time.Duration
 	MaxHold           time.Duration
 	MaxPause          time.Duration
@@ -67,9 +73,12 @@ type Options struct {
 
 // Server is the arbiter. Its handlers may be called by any number of goroutines.
 type Server struct {
-	opt   Options
-	names names
-	next  atomic.Uint64
+	opt      Options
+	names    names
+	next     atomic.Uint64
+	refusals *refusals
+	codes    *codes
+	leaves   leaves
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -82,15 +91,19 @@ type Server struct {
 
 // New loads the store and starts a goroutine for each cluster in it. Close ends them.
 func New(opt Options) (*Server, error) {
-	if opt.Store == nil || opt.Log == nil || opt.NewStoreID == nil || !opt.Insecure || len(opt.AllowInsecureFrom) == 0 ||
-		opt.MinHold <= 0 || opt.MaxHold < opt.MinHold || opt.MaxPause <= 0 {
+	if opt.Store == nil || opt.Log == nil || opt.NewStoreID == nil || opt.MinHold <= 0 || opt.MaxHold < opt.MinHold || opt.MaxPause <= 0 {
 		return nil, errors.New("start arbiter: an option is missing")
+	}
+	if plain := opt.Insecure && len(opt.AllowInsecureFrom) > 0; plain == (opt.TLS != nil) || opt.Insecure != plain ||
+		opt.TLS != nil && (opt.TLS.Current() == nil || opt.Folder.Dir == "" || opt.CertLife <= 0) {
+		return nil, errors.New("start arbiter: neither certificates nor networks that may speak without, or both")
 	}
 	all, err := opt.Store.Load()
 	if err != nil {
 		return nil, fmt.Errorf("start arbiter: %w", err)
 	}
-	s := &Server{opt: opt, names: newNames(), clusters: map[string]*cluster{}}
+	s := &Server{opt: opt, names: newNames(), clusters: map[string]*cluster{}, refusals: newRefusals(opt.Log), codes: newCodes(),
+		leaves: leaves{of: map[string]*x509.Certificate{}}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	for name, snap := range all {
 		s.start(name, snap)
@@ -133,7 +146,11 @@ func (s *Server) Close() {
 
 // Serve answers nodes at l until ctx ends. It owns l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	return serve(ctx, limit(l, maxConnections), s.Handler())
+	l = limit(l, maxConnections)
+	if s.opt.TLS == nil {
+		return serve(ctx, &plainListener{l, s.refusals.note}, s.Handler())
+	}
+	return serve(ctx, newGate(l, s.opt.TLS.Server(s.codes.open), s.refusals.note), s.Handler())
 }
 
 // ServeControl answers the local control socket at l until ctx ends. It owns l.
@@ -193,28 +210,6 @@ func (c *limitedConn) Close() error {
 	defer c.free()
 	return c.Conn.Close()
 }
-
-// identity is what a peer may speak for.
-type identity struct {
-	any bool // plain HTTP: whatever it claims
-}
-
-// identify says who the peer of a request is. With TLS its certificate will say it; now the network does.
-func (s *Server) identify(r *http.Request) (identity, error) {
-	addr, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return identity{}, fmt.Errorf("identify peer: %w", err)
-	}
-	ip := addr.Addr().Unmap().WithZone("")
-	for _, p := range s.opt.AllowInsecureFrom {
-		if p.Contains(ip) {
-			return identity{any: true}, nil
-		}
-	}
-	return identity{}, fmt.Errorf("%s is in no network of allow_insecure_from", ip)
-}
-
-func (i identity) maySpeakFor(cluster, node string) bool { return i.any && cluster != "" && node != "" }
 
 func (s *Server) id() lease.RequestID { return lease.RequestID(s.next.Add(1)) }
 

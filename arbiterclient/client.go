@@ -3,6 +3,7 @@ package arbiterclient
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,16 +14,20 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/leasedog/leasedog/arbiter/api"
 	"github.com/leasedog/leasedog/lease"
+	"github.com/leasedog/leasedog/pki"
 )
 
 // Options of New.
 type Options struct {
-	URLs           []string // http://HOST:PORT, one arbiter (or one arbiter's several addresses)
+	URLs           []string  // https://HOST:PORT, one arbiter (or one arbiter's several addresses)
+	TLS            *pki.Live // what this node presents and accepts; required unless Insecure
+	Insecure       bool      // the addresses are http://, and nothing is proven to anybody
 	Cluster        string
 	Node           string
 	RequestTimeout time.Duration // T: TCP_USER_TIMEOUT of every connection
@@ -38,8 +43,10 @@ type Client struct {
 
 // target is one address of the arbiter with connections of its own.
 type target struct {
-	base string
-	http *http.Client
+	base    string
+	timeout time.Duration
+	url     *url.URL
+	http    atomic.Pointer[http.Client]
 
 	mu   sync.Mutex
 	last []netip.Addr // what the name resolved to when it last did
@@ -53,27 +60,52 @@ func New(opt Options) (*Client, error) {
 	if len(opt.URLs) == 0 || opt.Cluster == "" || opt.RequestTimeout <= 0 {
 		return nil, errors.New("arbiter client: no address, no cluster or no request timeout")
 	}
+	scheme, conf := "https", (*tls.Config)(nil)
+	switch {
+	case opt.Insecure && opt.TLS != nil:
+		return nil, errors.New("arbiter client: insecure, and with certificates: choose one")
+	case opt.Insecure:
+		scheme = "http"
+	case opt.TLS == nil:
+		return nil, errors.New("arbiter client: no certificates, and not insecure")
+	default:
+		conf = opt.TLS.Client()
+	}
 	c := &Client{opt: opt}
 	for _, raw := range opt.URLs {
 		u, err := url.Parse(raw)
-		if err != nil || u.Scheme != "http" || u.Port() == "" {
-			return nil, fmt.Errorf("arbiter client: address %q: want http://HOST:PORT", raw)
+		if err != nil || u.Scheme != scheme || u.Port() == "" {
+			return nil, fmt.Errorf("arbiter client: address %q: want %s://HOST:PORT", raw, scheme)
 		}
-		c.targets = append(c.targets, newTarget(u, opt.RequestTimeout))
+		c.targets = append(c.targets, newTarget(u, opt.RequestTimeout, conf))
 	}
 	return c, nil
 }
 
-func newTarget(u *url.URL, timeout time.Duration) *target {
-	t := &target{base: "http://" + u.Host}
-	t.http = &http.Client{
+// newTarget speaks TLS as conf says, or plain HTTP if it is nil: there is no way from one to the other.
+func newTarget(u *url.URL, timeout time.Duration, conf *tls.Config) *target {
+	t := &target{base: u.Scheme + "://" + u.Host, url: u, timeout: timeout}
+	t.http.Store(t.client(conf))
+	return t
+}
+
+// client returns a client with connections of its own.
+func (t *target) client(conf *tls.Config) *http.Client {
+	plainDial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		if conf != nil {
+			return nil, errors.New("arbiter client: plain HTTP where TLS was asked for")
+		}
+		return t.dial(ctx, t.url.Hostname(), t.url.Port(), t.timeout)
+	}
+	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return errors.New("the arbiter never redirects: something else answers at this address")
 		},
 		Transport: &http.Transport{
-			Proxy: nil, // the environment must not decide where a lease is asked for
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return t.dial(ctx, u.Hostname(), u.Port(), timeout)
+			Proxy:       nil, // the environment must not decide where a lease is asked for
+			DialContext: plainDial,
+			DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return t.dialTLS(ctx, conf)
 			},
 			MaxIdleConnsPerHost: maxIdle,
 			IdleConnTimeout:     time.Minute,
@@ -82,7 +114,21 @@ func newTarget(u *url.URL, timeout time.Duration) *target {
 			Protocols:           onlyHTTP1(),
 		},
 	}
-	return t
+}
+
+func (t *target) dialTLS(ctx context.Context, conf *tls.Config) (net.Conn, error) {
+	if conf == nil {
+		return nil, errors.New("arbiter client: TLS without certificates")
+	}
+	raw, err := t.dial(ctx, t.url.Hostname(), t.url.Port(), t.timeout)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, conf)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("TLS: %w", err), raw.Close())
+	}
+	return conn, nil
 }
 
 func onlyHTTP1() *http.Protocols {
@@ -198,26 +244,36 @@ func (c *Client) Ask(ctx context.Context, name string, body any) (lease.Answer, 
 	return lease.Answer{}, fmt.Errorf("%s: %w", verb, errors.Join(errs...))
 }
 
-// post sends one copy. After any error the connection is not used again: what is late in it belongs to nobody.
-func (t *target) post(ctx context.Context, path string, text []byte, seq uint64) (lease.Answer, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.base+path, bytes.NewReader(text))
+// post sends one copy of a lease's request.
+func (t *target) post(ctx context.Context, path string, text []byte, seq uint64) (answer lease.Answer, err error) {
+	err = t.exchange(ctx, http.MethodPost, path, text, func(resp *http.Response) (err error) {
+		answer, err = decode(resp, seq)
+		return err
+	})
+	return answer, err
+}
+
+// exchange sends one request. After any error the connection is not used again: what is late in it belongs to nobody.
+func (t *target) exchange(ctx context.Context, method, path string, text []byte, read func(*http.Response) error) error {
+	req, err := http.NewRequestWithContext(ctx, method, t.base+path, bytes.NewReader(text))
 	if err != nil {
-		return lease.Answer{}, err
+		return err
 	}
 	req.GetBody = nil // never sent again behind our back
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := t.http.Do(req)
+	client := t.http.Load()
+	resp, err := client.Do(req)
 	if err != nil {
-		return lease.Answer{}, plain(t.base, err)
+		return plain(t.base, err)
 	}
-	answer, err := decode(resp, seq)
+	err = read(resp)
 	// A body that was not read to its end closes the connection; so must every answer that was no answer.
 	_ = resp.Body.Close()
 	if err != nil {
-		t.http.CloseIdleConnections()
-		return lease.Answer{}, fmt.Errorf("%s: %w", t.base, err)
+		client.CloseIdleConnections()
+		return fmt.Errorf("%s: %w", t.base, err)
 	}
-	return answer, nil
+	return nil
 }
 
 // plain takes the request line out of an error of net/http.
@@ -226,37 +282,49 @@ func plain(base string, err error) error {
 	if errors.As(err, &u) {
 		err = u.Err
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: no answer in time", base)
+	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert (crypto/tls)
+		return fmt.Errorf("%s: the arbiter refuses this node's certificate (%w); its log says why", base, err)
 	}
 	return fmt.Errorf("%s: %w", base, err)
 }
 
 // decode reads an answer. Anything that is not one whole JSON answer to this request is an error.
 func decode(resp *http.Response, seq uint64) (lease.Answer, error) {
+	var w api.Answer
+	if err := decodeInto(resp, &w); err != nil {
+		return lease.Answer{}, err
+	}
+	return fromWire(w, seq)
+}
+
+// decodeInto reads one whole JSON document of an arbiter.
+func decodeInto(resp *http.Response, v any) error {
 	text, err := io.ReadAll(io.LimitReader(resp.Body, api.MaxBody+1))
 	if err != nil {
-		return lease.Answer{}, fmt.Errorf("read the answer: %w", err)
+		return fmt.Errorf("read the answer: %w", err)
 	}
 	if len(text) > api.MaxBody {
-		return lease.Answer{}, fmt.Errorf("the answer is larger than %d bytes: this is no arbiter", api.MaxBody)
+		return fmt.Errorf("the answer is larger than %d bytes: this is no arbiter", api.MaxBody)
 	}
 	if resp.StatusCode != http.StatusOK {
 		var e api.Error
 		if json.Unmarshal(text, &e) == nil && e.Message != "" {
-			return lease.Answer{}, fmt.Errorf("status %d: %s", resp.StatusCode, e.Message)
+			return fmt.Errorf("status %d: %s", resp.StatusCode, e.Message)
 		}
-		return lease.Answer{}, fmt.Errorf("status %d", resp.StatusCode)
+		return fmt.Errorf("status %d", resp.StatusCode)
 	}
-	var w api.Answer
 	dec := json.NewDecoder(bytes.NewReader(text))
-	if err := dec.Decode(&w); err != nil {
-		return lease.Answer{}, fmt.Errorf("the answer is not JSON of an arbiter: %w", err)
+	if err := dec.Decode(v); err != nil {
+		return fmt.Errorf("the answer is not JSON of an arbiter: %w", err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return lease.Answer{}, errors.New("the answer has something after its end")
+		return errors.New("the answer has something after its end")
 	}
-	return fromWire(w, seq)
+	return nil
 }
 
 // fromWire checks an answer whole: one wrong field, and it is none.

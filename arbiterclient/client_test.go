@@ -43,7 +43,7 @@ func answering(t *testing.T, a api.Answer) string {
 
 func ask(t *testing.T, urls ...string) (lease.Answer, error) {
 	t.Helper()
-	c, err := New(Options{URLs: urls, Cluster: "erp", Node: "node1", RequestTimeout: time.Second})
+	c, err := New(Options{URLs: urls, Insecure: true, Cluster: "erp", Node: "node1", RequestTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestAsk_PassedOn(t *testing.T) {
 		{lease.ResumeAsk{}, `POST /v1/clusters/erp/leases/pg/resume-ask {"proto":1,"node":"node1"}`},
 	} {
 		var got string
-		c1, err := New(Options{Cluster: "erp", Node: "node1", RequestTimeout: time.Second, URLs: []string{
+		c1, err := New(Options{Insecure: true, Cluster: "erp", Node: "node1", RequestTimeout: time.Second, URLs: []string{
 			serve(t, func(w http.ResponseWriter, r *http.Request) {
 				text, _ := io.ReadAll(r.Body)
 				got = r.Method + " " + r.URL.Path + " " + string(text)
@@ -104,7 +104,7 @@ func TestAsk_PassedOn(t *testing.T) {
 // What an acquire says of its node reaches the arbiter.
 func TestAsk_AcquireSaysAll(t *testing.T) {
 	var got string
-	c, err := New(Options{Cluster: "erp", Node: "node1", RequestTimeout: time.Second, URLs: []string{
+	c, err := New(Options{Insecure: true, Cluster: "erp", Node: "node1", RequestTimeout: time.Second, URLs: []string{
 		serve(t, func(w http.ResponseWriter, r *http.Request) {
 			text, _ := io.ReadAll(r.Body)
 			got = string(text)
@@ -177,7 +177,7 @@ func TestAsk_DeadlineOverTheBody(t *testing.T) {
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 	})
-	c, err := New(Options{URLs: []string{url}, Cluster: "erp", RequestTimeout: time.Second})
+	c, err := New(Options{URLs: []string{url}, Insecure: true, Cluster: "erp", RequestTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestAsk_NewConnectionAfterAnError(t *testing.T) {
 	}
 	s.Start()
 	t.Cleanup(s.Close)
-	c, err := New(Options{URLs: []string{s.URL}, Cluster: "erp", RequestTimeout: time.Second})
+	c, err := New(Options{URLs: []string{s.URL}, Insecure: true, Cluster: "erp", RequestTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +272,7 @@ func TestAddresses_LastGood(t *testing.T) {
 
 func TestNew_Refuses(t *testing.T) {
 	for _, u := range []string{"", "10.0.0.1:7443", "https://10.0.0.1:7443", "http://10.0.0.1"} {
-		if _, err := New(Options{URLs: []string{u}, Cluster: "erp", RequestTimeout: time.Second}); err == nil {
+		if _, err := New(Options{URLs: []string{u}, Insecure: true, Cluster: "erp", RequestTimeout: time.Second}); err == nil {
 			t.Errorf("%q is accepted", u)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -54,8 +55,20 @@ type Agent struct {
 
 // AgentArbiter is how a node reaches the arbiter.
 type AgentArbiter struct {
-	URLs []string // such as http://10.0.9.1:7443: scheme, host and port, nothing after
+	URLs []string // such as https://10.0.9.1:7443: scheme, host and port, nothing after
+
+	// Absolute paths; "" with Insecure.
+	CA   string // bundle of the CAs that are trusted
+	Cert string // this node's certificate, which says who it is
+	Key  string
 }
+
+// Where "leasedog join" puts a node's certificate when the configuration says nothing else.
+const (
+	DefaultCA   = "/etc/leasedog/pki/ca.pem"
+	DefaultCert = "/etc/leasedog/pki/node.pem"
+	DefaultKey  = "/etc/leasedog/pki/node.key"
+)
 
 // Watchdog is the [watchdog] table.
 type Watchdog struct {
@@ -144,7 +157,10 @@ func readAgent(t *table) Agent {
 		Node:     t.text("node", ""),
 		Insecure: t.flag("insecure"),
 	}
-	t.checkName("cluster", a.Cluster)
+	if a.Cluster != "" && !regexp.MustCompile(clusterPattern).MatchString(a.Cluster) {
+		t.bad("cluster", fmt.Sprintf("%q is not a cluster's name", a.Cluster), "use 1 to 32 of a-z, 0-9 and '-', beginning and ending "+
+			"with a letter or digit")
+	}
 	t.checkName("node", a.Node)
 	a.Arbiter = readArbiterURLs(t.table("arbiter"), a.Insecure)
 	a.Watchdog = readWatchdog(t.table("watchdog"))
@@ -155,16 +171,21 @@ func readAgent(t *table) Agent {
 }
 
 func readArbiterURLs(t *table, insecure bool) AgentArbiter {
-	const do = `this release speaks plain HTTP only: use http:// urls and insecure = true, on a network that nobody else can reach`
-	for _, key := range []string{"ca", "cert", "key"} {
-		if _, ok := t.values[key]; ok {
-			t.known = append(t.known, key)
-			t.bad(key, "certificates are not supported by this release", do)
+	a := AgentArbiter{URLs: t.list("urls"), CA: t.text("ca", DefaultCA), Cert: t.text("cert", DefaultCert), Key: t.text("key", DefaultKey)}
+	for key, path := range map[string]*string{"ca": &a.CA, "cert": &a.Cert, "key": &a.Key} {
+		_, typed := t.values[key]
+		switch {
+		case typed && insecure:
+			t.bad(key, "has no effect with insecure = true", "remove it, or remove insecure = true and use https:// urls")
+		case !insecure && (!filepath.IsAbs(*path) || filepath.Clean(*path) != *path):
+			t.bad(key, fmt.Sprintf("%q is not an absolute path", *path), "begin with '/', without '..' and doubled '/'")
+		}
+		if insecure {
+			*path = ""
 		}
 	}
-	a := AgentArbiter{URLs: t.list("urls")}
 	if v, ok := t.values["urls"].([]any); t.values["urls"] == nil || ok && len(v) == 0 {
-		t.bad("urls", "names no arbiter", `add urls = ["http://ADDRESS:7443"] below [arbiter]`)
+		t.bad("urls", "names no arbiter", `add urls = ["https://ADDRESS:7443"] below [arbiter]`)
 	}
 	if len(a.URLs) > maxURLs {
 		t.bad("urls", fmt.Sprintf("names %d arbiters", len(a.URLs)), fmt.Sprintf("at most %d are tried side by side", maxURLs))
@@ -174,12 +195,12 @@ func readArbiterURLs(t *table, insecure bool) AgentArbiter {
 		what := checkURL(raw)
 		switch {
 		case what != "":
-			t.bad(key, what, `write scheme, host and port only: "http://10.0.9.1:7443"`)
-		case strings.HasPrefix(raw, "https://"):
-			t.bad(key, "https is not supported by this release", do)
-		case !insecure:
-			t.bad(key, "plain http without insecure = true", "anybody on that network may take the leases; if it is "+
-				"yours alone, write insecure = true at the top of this file and in the arbiter's")
+			t.bad(key, what, `write scheme, host and port only: "https://10.0.9.1:7443"`)
+		case insecure && strings.HasPrefix(raw, "https://"):
+			t.bad(key, "https with insecure = true", "remove insecure = true: nothing is both")
+		case !insecure && strings.HasPrefix(raw, "http://"):
+			t.bad(key, "plain http without insecure = true", "write https://. If anybody on that network may take the leases, write "+
+				"insecure = true at the top of this file and in the arbiter's")
 		}
 	}
 	t.finish()
@@ -266,4 +287,7 @@ const (
 	maxURLs     = 8
 	maxAttempts = 100
 	maxDriftPPM = 100_000
+
+	// clusterPattern is what the arbiter takes as a cluster's name, and what a certificate may say.
+	clusterPattern = `^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`
 )

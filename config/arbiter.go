@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"time"
 )
@@ -14,9 +15,12 @@ import (
 // Arbiter is the arbiter's configuration, checked. It comes only from LoadArbiter and ParseArbiter; treat it as
 // read-only, then any number of goroutines may use it.
 type Arbiter struct {
-	Listen            string // host:port; an empty host is every address
-	Store             string // absolute path of the database
-	Control           string // absolute path of the root-only local socket
+	Listen            string        // host:port; an empty host is every address
+	Store             string        // absolute path of the database
+	Control           string        // absolute path of the root-only local socket
+	PKI               string        // absolute path of the folder with certificates; "" with Insecure
+	CertLife          time.Duration // of certificates that are issued
+	Clusters          []Cluster     // who may ask for what; none: each certificate in its own cluster
 	Insecure          bool
 	AllowInsecureFrom []netip.Prefix // networks that may speak without TLS; not empty with Insecure
 	MinHold           time.Duration  // a node that asks for a shorter hold is refused
@@ -26,8 +30,18 @@ type Arbiter struct {
 	History           int            // entries kept for each cluster
 }
 
+// Cluster is one [[cluster]] table: with any of them, the arbiter serves nobody else.
+type Cluster struct {
+	Name          string
+	Nodes, Leases []string // none: any of this cluster
+}
+
 const (
 	defaultListen   = ":7443"
+	defaultPKI      = "/var/lib/leasedog-arbiter/pki"
+	defaultCertLife = 365 * 24 * time.Hour
+	maxCertLife     = 10 * 365 * 24 * time.Hour
+	minCertLife     = 30 * time.Second
 	defaultStore    = "/var/lib/leasedog-arbiter/arbiter.db"
 	defaultControl  = "/run/leasedog-arbiter/arbiter.sock"
 	defaultMinHold  = time.Second
@@ -77,6 +91,8 @@ func readArbiter(t *table) Arbiter {
 		Listen:   t.text("listen", defaultListen),
 		Store:    t.text("store", defaultStore),
 		Control:  t.text("control", defaultControl),
+		PKI:      t.text("pki", defaultPKI),
+		CertLife: t.durationUpTo("cert_life", defaultCertLife, maxCertLife),
 		Insecure: t.flag("insecure"),
 		MinHold:  t.duration("min_hold", defaultMinHold),
 		MaxHold:  t.duration("max_hold", defaultMaxHold),
@@ -87,7 +103,7 @@ func readArbiter(t *table) Arbiter {
 	if !validListen(a.Listen) {
 		t.bad("listen", fmt.Sprintf("%q is not an address to listen at", a.Listen), `write ":7443" or "10.0.9.1:7443"`)
 	}
-	for key, path := range map[string]string{"store": a.Store, "control": a.Control} {
+	for key, path := range map[string]string{"store": a.Store, "control": a.Control, "pki": a.PKI} {
 		if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 			t.bad(key, fmt.Sprintf("%q is not an absolute path", path), "begin with '/', without '..' and doubled '/'")
 		}
@@ -98,16 +114,61 @@ func readArbiter(t *table) Arbiter {
 	if a.MinHold > a.MaxHold {
 		t.bad("min_hold", fmt.Sprintf("%v is above max_hold = %v", a.MinHold, a.MaxHold), "lower min_hold or raise max_hold")
 	}
+	if a.CertLife < minCertLife {
+		t.bad("cert_life", fmt.Sprintf("%v is too short", a.CertLife), fmt.Sprintf("use at least %v", minCertLife))
+	}
+	a.Clusters = readClusters(t)
 	a.AllowInsecureFrom = readNetworks(t)
+	_, listed := t.values["allow_insecure_from"]
 	switch {
-	case !a.Insecure:
-		t.bad("insecure", "this release speaks plain HTTP only, and that must be typed",
-			"on a network that nobody else can reach, write insecure = true here and on the nodes")
-	case len(a.AllowInsecureFrom) == 0 && t.values["allow_insecure_from"] == nil:
+	case a.Insecure && !listed:
 		t.bad("allow_insecure_from", "names no network", `add allow_insecure_from = ["10.0.9.0/24"]: the nodes' networks`)
+	case a.Insecure && len(a.AllowInsecureFrom) == 0 && len(t.doc.problems) == 0:
+		t.bad("allow_insecure_from", "names no network", `write ["10.0.9.0/24"]: the nodes' networks`)
+	case !a.Insecure && listed:
+		t.bad("allow_insecure_from", "has no effect without insecure = true", "remove it: whoever has a certificate may speak from anywhere")
+	}
+	if a.Insecure {
+		for _, key := range []string{"pki", "cert_life"} {
+			if _, typed := t.values[key]; typed {
+				t.bad(key, "has no effect with insecure = true", "remove it, or remove insecure = true")
+			}
+		}
+		a.PKI, a.CertLife = "", 0
 	}
 	t.finish()
 	return a
+}
+
+func readClusters(root *table) []Cluster {
+	var out []Cluster
+	names := map[string]string{}
+	for _, t := range root.tables("cluster") {
+		c := Cluster{Name: t.required("name", "erp"), Nodes: t.list("nodes"), Leases: t.list("leases")}
+		if c.Name != "" && !regexp.MustCompile(clusterPattern).MatchString(c.Name) {
+			t.bad("name", fmt.Sprintf("%q is not a cluster's name", c.Name), "use 1 to 32 of a-z, 0-9 and '-'")
+		}
+		if first, twice := names[c.Name]; twice && c.Name != "" {
+			t.bad("name", fmt.Sprintf("%q is the name of %s already", c.Name, first), "write one table for each cluster")
+		}
+		names[c.Name] = t.path
+		for i, n := range c.Nodes {
+			t.checkName(fmt.Sprintf("nodes[%d]", i), n)
+		}
+		for i, l := range c.Leases {
+			if what := checkLeaseName(l); what != "" {
+				t.bad(fmt.Sprintf("leases[%d]", i), fmt.Sprintf("%q %s", l, what), "use a lease's name as the nodes have it")
+			}
+		}
+		for _, key := range []string{"nodes", "leases"} {
+			if v, ok := t.values[key].([]any); ok && len(v) == 0 {
+				t.bad(key, "is empty", "remove it: without it any is allowed")
+			}
+		}
+		t.finish()
+		out = append(out, c)
+	}
+	return out
 }
 
 func readNetworks(t *table) []netip.Prefix {

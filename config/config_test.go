@@ -141,45 +141,51 @@ func TestAgentRefuses(t *testing.T) {
 		src  string
 		want []string // FILE:LINE:COLUMN: KEY: what, in order, one for each problem
 	}{
-		"unknown key":         {edit(t, `profile = `, `profil = `), []string{`t:3:1: profil: is not a key of this file`}},
-		"unknown nested key":  {edit(t, `name = "pg"`, "name = \"pg\"\nresource = [\"x\"]"), []string{`t:10:1: lease[0].resource: is not a key`}},
-		"unknown table":       {edit(t, "", "[tools]\nx = 1"), []string{`t:11:2: tools: is not a key`}},
-		"syntax":              {edit(t, `cluster = "erp"`, `cluster = "erp`), []string{`t:1:`}},
-		"key twice":           {edit(t, `insecure = true`, "insecure = true\ninsecure = true"), []string{`t:`}},
-		"type string":         {edit(t, `"erp"`, `7`), []string{`t:1:1: cluster: has the wrong type: a whole number`}},
-		"type flag":           {edit(t, `insecure = true`, `insecure = "yes"`), []string{`t:2:1: insecure: has the wrong type: a string`, `t:5:9: arbiter.urls[0]: plain http`}},
-		"type list":           {edit(t, `["g-pg"]`, `"g-pg"`), []string{`t:10:1: lease[0].resources: has the wrong type: a string`}},
-		"type element":        {edit(t, `["g-pg"]`, `["g-pg", 7]`), []string{`t:10:22: lease[0].resources[1]: has the wrong type`}},
-		"type table":          {edit(t, "[watchdog]\nmode = \"required\"\n", "[[watchdog]]\n"), []string{`watchdog: has the wrong type: a list`}},
-		"type lease":          {edit(t, "[[lease]]", "[lease]"), []string{`t:8:2: lease: has the wrong type: a table`}},
-		"duration number":     {edit(t, "", "give_up_after = 5"), []string{`t:11:1: lease[0].give_up_after: has the wrong type: a whole number`}},
-		"duration unit":       {edit(t, "", `give_up_after = "5"`), []string{`t:11:1: lease[0].give_up_after: "5" is not a duration`}},
-		"duration negative":   {edit(t, "", `give_up_after = "-5s"`), []string{`"-5s" is not above 0`}},
-		"duration zero":       {edit(t, "", `leave_timeout = "0s"`), []string{`t:11:1: lease[0].leave_timeout: "0s" is not above 0`}},
-		"duration overflow":   {edit(t, "", `leave_timeout = "9999999999h"`), []string{`"9999999999h" is not a duration`}},
-		"duration long":       {edit(t, "", `leave_timeout = "721h"`), []string{`"721h" is too long`}},
-		"budget negative":     {edit(t, "", "[budget]\nttl = \"-1s\""), []string{`t:12:1: budget.ttl: "-1s" is not above 0`}},
-		"budget attempts":     {edit(t, "", "[budget]\nattempts = 0"), []string{`t:12:1: budget.attempts: 0 is out of range`}},
-		"budget drift":        {edit(t, "", "[budget]\ndrift_ppm = 100001"), []string{`100001 is out of range`}},
-		"budget safety":       {edit(t, "", "[budget]\nstop_budget = \"5s\""), []string{`t:11:2: budget: the budget is unsafe or useless: safety: (1+ρ)·[(L+S+J+c·(W+q))/(1−ρ)+K] ≤ H violated: 10.921320821s > 8.75s`}},
-		"budget liveness":     {edit(t, "", "[budget]\nattempts = 4"), []string{`liveness: n·R + T ≤ L violated: 3.75s > 3s`}},
-		"profile":             {edit(t, `"lan"`, `"lann"`), []string{`t:3:1: profile: "lann" is unknown`}},
-		"no cluster":          {edit(t, "cluster = \"erp\"\n", ""), []string{`t: cluster: is missing`}},
-		"empty cluster":       {edit(t, `"erp"`, `""`), []string{`t:1:1: cluster: must not be empty`}},
-		"cluster slash":       {edit(t, `"erp"`, `"classic/erp"`), []string{`t:1:1: cluster: "classic/erp" has the character '/'`}},
-		"node":                {edit(t, `profile = "lan"`, `node = "a b"`), []string{`node: "a b" has the character ' '`}},
-		"no urls":             {edit(t, `urls = ["http://10.0.9.1:7443"]`, ""), []string{`t:4:2: arbiter.urls: names no arbiter`}},
-		"empty urls":          {edit(t, `["http://10.0.9.1:7443"]`, "[]"), []string{`arbiter.urls: names no arbiter`}},
-		"url https":           {edit(t, `http://`, `https://`), []string{`t:5:9: arbiter.urls[0]: https is not supported by this release`}},
-		"url insecure":        {edit(t, `insecure = true`, `insecure = false`), []string{`t:5:9: arbiter.urls[0]: plain http without insecure = true`}},
-		"url port":            {edit(t, `:7443`, ``), []string{`"http://10.0.9.1" has no port`}},
-		"url port 0":          {edit(t, `:7443`, `:0`), []string{`has an impossible port`}},
-		"url port big":        {edit(t, `:7443`, `:65536`), []string{`has an impossible port`}},
-		"url path":            {edit(t, `:7443`, `:7443/v1`), []string{`has more than scheme, host and port`}},
-		"url user":            {edit(t, `10.0.9.1`, `me@10.0.9.1`), []string{`has more than scheme, host and port`}},
-		"url scheme":          {edit(t, `http://`, ``), []string{`is not a url`}},
-		"url twice":           {edit(t, `["http://10.0.9.1:7443"]`, `["http://a:1", "http://a:1"]`), []string{`t:5:23: arbiter.urls[1]: "http://a:1" is listed twice`}},
-		"ca":                  {edit(t, `urls =`, "ca = \"/x\"\nurls ="), []string{`t:5:1: arbiter.ca: certificates are not supported by this release`}},
+		"unknown key":        {edit(t, `profile = `, `profil = `), []string{`t:3:1: profil: is not a key of this file`}},
+		"unknown nested key": {edit(t, `name = "pg"`, "name = \"pg\"\nresource = [\"x\"]"), []string{`t:10:1: lease[0].resource: is not a key`}},
+		"unknown table":      {edit(t, "", "[tools]\nx = 1"), []string{`t:11:2: tools: is not a key`}},
+		"syntax":             {edit(t, `cluster = "erp"`, `cluster = "erp`), []string{`t:1:`}},
+		"key twice":          {edit(t, `insecure = true`, "insecure = true\ninsecure = true"), []string{`t:`}},
+		"type string":        {edit(t, `"erp"`, `7`), []string{`t:1:1: cluster: has the wrong type: a whole number`}},
+		"type flag":          {edit(t, `insecure = true`, `insecure = "yes"`), []string{`t:2:1: insecure: has the wrong type: a string`, `t:5:9: arbiter.urls[0]: plain http`}},
+		"type list":          {edit(t, `["g-pg"]`, `"g-pg"`), []string{`t:10:1: lease[0].resources: has the wrong type: a string`}},
+		"type element":       {edit(t, `["g-pg"]`, `["g-pg", 7]`), []string{`t:10:22: lease[0].resources[1]: has the wrong type`}},
+		"type table":         {edit(t, "[watchdog]\nmode = \"required\"\n", "[[watchdog]]\n"), []string{`watchdog: has the wrong type: a list`}},
+		"type lease":         {edit(t, "[[lease]]", "[lease]"), []string{`t:8:2: lease: has the wrong type: a table`}},
+		"duration number":    {edit(t, "", "give_up_after = 5"), []string{`t:11:1: lease[0].give_up_after: has the wrong type: a whole number`}},
+		"duration unit":      {edit(t, "", `give_up_after = "5"`), []string{`t:11:1: lease[0].give_up_after: "5" is not a duration`}},
+		"duration negative":  {edit(t, "", `give_up_after = "-5s"`), []string{`"-5s" is not above 0`}},
+		"duration zero":      {edit(t, "", `leave_timeout = "0s"`), []string{`t:11:1: lease[0].leave_timeout: "0s" is not above 0`}},
+		"duration overflow":  {edit(t, "", `leave_timeout = "9999999999h"`), []string{`"9999999999h" is not a duration`}},
+		"duration long":      {edit(t, "", `leave_timeout = "721h"`), []string{`"721h" is too long`}},
+		"budget negative":    {edit(t, "", "[budget]\nttl = \"-1s\""), []string{`t:12:1: budget.ttl: "-1s" is not above 0`}},
+		"budget attempts":    {edit(t, "", "[budget]\nattempts = 0"), []string{`t:12:1: budget.attempts: 0 is out of range`}},
+		"budget drift":       {edit(t, "", "[budget]\ndrift_ppm = 100001"), []string{`100001 is out of range`}},
+		"budget safety":      {edit(t, "", "[budget]\nstop_budget = \"5s\""), []string{`t:11:2: budget: the budget is unsafe or useless: safety: (1+ρ)·[(L+S+J+c·(W+q))/(1−ρ)+K] ≤ H violated: 10.921320821s > 8.75s`}},
+		"budget liveness":    {edit(t, "", "[budget]\nattempts = 4"), []string{`liveness: n·R + T ≤ L violated: 3.75s > 3s`}},
+		"profile":            {edit(t, `"lan"`, `"lann"`), []string{`t:3:1: profile: "lann" is unknown`}},
+		"no cluster":         {edit(t, "cluster = \"erp\"\n", ""), []string{`t: cluster: is missing`}},
+		"empty cluster":      {edit(t, `"erp"`, `""`), []string{`t:1:1: cluster: must not be empty`}},
+		"cluster slash":      {edit(t, `"erp"`, `"classic/erp"`), []string{`t:1:1: cluster: "classic/erp" is not a cluster's name`}},
+		"node":               {edit(t, `profile = "lan"`, `node = "a b"`), []string{`node: "a b" has the character ' '`}},
+		"no urls":            {edit(t, `urls = ["http://10.0.9.1:7443"]`, ""), []string{`t:4:2: arbiter.urls: names no arbiter`}},
+		"empty urls":         {edit(t, `["http://10.0.9.1:7443"]`, "[]"), []string{`arbiter.urls: names no arbiter`}},
+		"cluster case":       {edit(t, `"erp"`, `"ERP"`), []string{`t:1:1: cluster: "ERP" is not a cluster's name`}},
+		"cluster dash":       {edit(t, `"erp"`, `"erp-"`), []string{`t:1:1: cluster: "erp-" is not a cluster's name`}},
+		"url https":          {edit(t, `http://`, `https://`), []string{`t:5:9: arbiter.urls[0]: https with insecure = true`}},
+		"url insecure":       {edit(t, `insecure = true`, `insecure = false`), []string{`t:5:9: arbiter.urls[0]: plain http without insecure = true`}},
+		"url port":           {edit(t, `:7443`, ``), []string{`"http://10.0.9.1" has no port`}},
+		"url port 0":         {edit(t, `:7443`, `:0`), []string{`has an impossible port`}},
+		"url port big":       {edit(t, `:7443`, `:65536`), []string{`has an impossible port`}},
+		"url path":           {edit(t, `:7443`, `:7443/v1`), []string{`has more than scheme, host and port`}},
+		"url user":           {edit(t, `10.0.9.1`, `me@10.0.9.1`), []string{`has more than scheme, host and port`}},
+		"url scheme":         {edit(t, `http://`, ``), []string{`is not a url`}},
+		"url twice":          {edit(t, `["http://10.0.9.1:7443"]`, `["http://a:1", "http://a:1"]`), []string{`t:5:23: arbiter.urls[1]: "http://a:1" is listed twice`}},
+		"ca":                 {edit(t, `urls =`, "ca = \"/x\"\nurls ="), []string{`t:5:1: arbiter.ca: has no effect with insecure = true`}},
+		"cert":               {edit(t, `urls =`, "cert = \"/x\"\nurls ="), []string{`t:5:1: arbiter.cert: has no effect with insecure = true`}},
+		"key":                {edit(t, `urls =`, "key = \"/x\"\nurls ="), []string{`t:5:1: arbiter.key: has no effect with insecure = true`}},
+		"key relative": {strings.Replace(strings.Replace(good, "insecure = true\n", "", 1), `urls = ["http:`, "key = \"x.key\"\nurls = [\"https:", 1),
+			[]string{`t:4:1: arbiter.key: "x.key" is not an absolute path`}},
 		"watchdog off":        {edit(t, `"required"`, `"off"`), []string{`t:7:1: watchdog.mode: "off" is unknown`}},
 		"watchdog device":     {edit(t, `mode = "required"`, `device = "watchdog0"`), []string{`watchdog.device: "watchdog0" is not a device`}},
 		"watchdog climbing":   {edit(t, `mode = "required"`, `device = "/dev/../etc/x"`), []string{`is not a device`}},
@@ -239,7 +245,16 @@ func TestArbiterRefuses(t *testing.T) {
 	const good = "insecure = true\nallow_insecure_from = [\"10.0.9.0/24\"]\n"
 	for name, c := range map[string]struct{ src, want string }{
 		"unknown key":    {good + "lissten = \":1\"\n", `t:3:1: lissten: is not a key`},
-		"not insecure":   {"listen = \":1\"\n", `t: insecure: this release speaks plain HTTP only`},
+		"networks":       {"allow_insecure_from = [\"10.0.9.0/24\"]\n", `t:1:1: allow_insecure_from: has no effect without insecure = true`},
+		"empty networks": {"insecure = true\nallow_insecure_from = []\n", `t:2:1: allow_insecure_from: names no network`},
+		"pki insecure":   {good + "pki = \"/x\"\n", `t:3:1: pki: has no effect with insecure = true`},
+		"pki":            {"pki = \"x\"\n", `t:1:1: pki: "x" is not an absolute path`},
+		"life":           {"cert_life = \"29s\"\n", `t:1:1: cert_life: 29s is too short`},
+		"life long":      {"cert_life = \"90000h\"\n", `t:1:1: cert_life: "90000h" is too long`},
+		"cluster":        {"[[cluster]]\nname = \"ERP\"\n", `t:2:1: cluster[0].name: "ERP" is not a cluster's name`},
+		"cluster twice":  {"[[cluster]]\nname = \"a\"\n[[cluster]]\nname = \"a\"\n", `cluster[1].name: "a" is the name of cluster[0] already`},
+		"cluster lease":  {"[[cluster]]\nname = \"a\"\nleases = [\"PG\"]\n", `cluster[0].leases[0]: "PG" has the character 'P'`},
+		"cluster nobody": {"[[cluster]]\nname = \"a\"\nnodes = []\n", `cluster[0].nodes: is empty`},
 		"no network":     {"insecure = true\n", `t: allow_insecure_from: names no network`},
 		"bad network":    {"insecure = true\nallow_insecure_from = [\"10.0.9.1\"]\n", `t:2:24: allow_insecure_from[0]: "10.0.9.1" is not a network`},
 		"network bits":   {"insecure = true\nallow_insecure_from = [\"10.0.9.1/24\"]\n", `hint: write "10.0.9.0/24"`},
@@ -342,7 +357,7 @@ func TestReferences(t *testing.T) {
 		}
 		for _, path := range d.asked {
 			key := path[strings.LastIndex(path, ".")+1:]
-			mention := regexp.MustCompile(`(?m)^(# )?` + key + ` = |^\[\[?` + key + `\]\]?$`)
+			mention := regexp.MustCompile(`(?m)^(#   |# )?` + key + ` = |^(#   )?\[\[?` + key + `\]\]?$`)
 			if !mention.Match(src) {
 				t.Errorf("%s does not document %s", file, path)
 			}
@@ -395,11 +410,16 @@ func drawAgent(t *rapid.T) Agent {
 	}
 	b.TTL += time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "more"))
 	a := Agent{
-		Cluster: rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9._-]{0,20}`).Draw(t, "cluster"),
-		Node:    rapid.SampledFrom([]string{"", "node1"}).Draw(t, "node"), Insecure: true,
+		Cluster:  rapid.StringMatching(`[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?`).Draw(t, "cluster"),
+		Node:     rapid.SampledFrom([]string{"", "node1"}).Draw(t, "node"),
+		Insecure: rapid.Bool().Draw(t, "insecure"),
 		Arbiter:  AgentArbiter{URLs: []string{"http://10.0.9.1:7443", "http://[fd00::1]:7443"}},
 		Watchdog: Watchdog{Mode: mode, Device: DeviceAuto},
 		budget:   b,
+	}
+	if !a.Insecure {
+		a.Arbiter = AgentArbiter{URLs: []string{"https://10.0.9.1:7443"}, CA: DefaultCA, Cert: DefaultCert,
+			Key: rapid.SampledFrom([]string{DefaultKey, "/run/credentials/leasedog.service/key"}).Draw(t, "key")}
 	}
 	if mode == WatchdogRequired {
 		a.Watchdog.Device = rapid.SampledFrom([]string{DeviceAuto, "/dev/watchdog0"}).Draw(t, "device")
@@ -541,5 +561,25 @@ func TestLoadBudget(t *testing.T) {
 	write(good + "[budget]\nstop_budget = \"30s\"\nx = 1\n")
 	if _, err := LoadBudget(path); err == nil || !strings.Contains(err.Error(), "budget.x") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Without a word about it, everything is proven: TLS, with certificates where "leasedog join" puts them.
+func TestSecureByDefault(t *testing.T) {
+	text := strings.Replace(strings.Replace(good, "insecure = true\n", "", 1), "http://", "https://", 1)
+	a, err := ParseAgent(strings.NewReader(text), "t")
+	if err != nil || a.Insecure || a.Arbiter.CA != DefaultCA || a.Arbiter.Cert != DefaultCert || a.Arbiter.Key != DefaultKey {
+		t.Errorf("%+v %v", a.Arbiter, err)
+	}
+	x, err := ParseArbiter(strings.NewReader("# nothing\n"), "t")
+	if err != nil || x.Insecure || x.PKI != defaultPKI || x.CertLife != defaultCertLife || x.AllowInsecureFrom != nil {
+		t.Errorf("%+v %v", x, err)
+	}
+}
+
+func TestArbiterListsClusters(t *testing.T) {
+	x, err := ParseArbiter(strings.NewReader("[[cluster]]\nname = \"erp\"\nnodes = [\"node1\"]\nleases = [\"pg\"]\n[[cluster]]\nname = \"web\"\n"), "t")
+	if err != nil || len(x.Clusters) != 2 || x.Clusters[0].Nodes[0] != "node1" || x.Clusters[0].Leases[0] != "pg" || x.Clusters[1].Nodes != nil {
+		t.Errorf("%+v %v", x.Clusters, err)
 	}
 }

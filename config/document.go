@@ -221,6 +221,11 @@ func (t *table) integer(key string, fallback, lowest, highest int) int {
 const maxDuration = 30 * 24 * time.Hour
 
 func (t *table) duration(key string, fallback time.Duration) time.Duration {
+	return t.durationUpTo(key, fallback, maxDuration)
+}
+
+// durationUpTo is duration with a bound of its own.
+func (t *table) durationUpTo(key string, fallback, longest time.Duration) time.Duration {
 	v, ok := t.take(key)
 	if !ok {
 		return fallback
@@ -234,11 +239,11 @@ func (t *table) duration(key string, fallback time.Duration) time.Duration {
 	switch {
 	case err != nil:
 		t.bad(key, fmt.Sprintf("%q is not a duration", s), `write a number with its unit: "750ms", "2s", "1m30s", "8h"; `+
-			`at most 720h`)
+			fmt.Sprintf(`at most %dh`, int(longest.Hours())))
 	case d <= 0:
 		t.bad(key, fmt.Sprintf("%q is not above 0", s), "a duration must be positive")
-	case d > maxDuration:
-		t.bad(key, fmt.Sprintf("%q is too long", s), "the longest duration is 720h")
+	case d > longest:
+		t.bad(key, fmt.Sprintf("%q is too long", s), fmt.Sprintf("the longest duration is %dh", int(longest.Hours())))
 	default:
 		return d
 	}

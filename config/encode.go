@@ -23,6 +23,11 @@ func (a Agent) TOML() []byte {
 	line("profile", quote(a.budget.Profile))
 	b.WriteString("\n[arbiter]\n")
 	line("urls", quoteList(a.Arbiter.URLs))
+	if !a.Insecure {
+		line("ca", quote(a.Arbiter.CA))
+		line("cert", quote(a.Arbiter.Cert))
+		line("key", quote(a.Arbiter.Key))
+	}
 	b.WriteString("\n[watchdog]\n")
 	line("mode", quote(string(a.Watchdog.Mode)))
 	line("device", quote(a.Watchdog.Device))

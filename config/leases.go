@@ -152,7 +152,7 @@ func checkURL(raw string) string {
 	rest.Scheme, rest.Host = "", ""
 	switch port, err := strconv.ParseUint(u.Port(), 10, 16); {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Sprintf("%q does not begin with http://", raw)
+		return fmt.Sprintf("%q does not begin with https://", raw)
 	case u.Hostname() == "":
 		return fmt.Sprintf("%q has no host", raw)
 	case u.Port() == "":

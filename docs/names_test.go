@@ -97,7 +97,7 @@ func TestFailuresNameRealTests(t *testing.T) {
 
 // Every key of the configuration is explained in a manual page, and nothing else is.
 func TestManualExplainsEveryKey(t *testing.T) {
-	key := regexp.MustCompile(`(?m)^(?:# )?([a-z_]+) =`)
+	key := regexp.MustCompile(`(?m)^(?:#   |# )?([a-z_]+) =`)
 	explained := regexp.MustCompile(`(?m)^\*\*([a-z_]+)\*\* =`)
 	for reference, page := range map[string]string{
 		"config/reference.toml":         "packaging/man/leasedog.toml.5.md",

@@ -22,20 +22,31 @@ const (
 
 // Status is everything that an administrator may want to know about this node.
 type Status struct {
-	Schema       int      `json:"schema"`
-	Cluster      string   `json:"cluster"`
-	Node         string   `json:"node"`
-	Version      string   `json:"version"`
-	BootID       string   `json:"boot_id"`
-	Instance     string   `json:"instance"`
-	UptimeS      float64  `json:"uptime_s"` // of the agent
-	ConfigDigest string   `json:"config_digest"`
-	Insecure     bool     `json:"insecure"`
-	Watchdog     Watchdog `json:"watchdog"`
-	Arbiter      Arbiter  `json:"arbiter"`
-	Budget       Budget   `json:"budget"`
-	Leases       []Lease  `json:"leases"`
-	Alarms       []Alarm  `json:"alarms"`
+	Schema       int     `json:"schema"`
+	Cluster      string  `json:"cluster"`
+	Node         string  `json:"node"`
+	Version      string  `json:"version"`
+	BootID       string  `json:"boot_id"`
+	Instance     string  `json:"instance"`
+	UptimeS      float64 `json:"uptime_s"` // of the agent
+	ConfigDigest string  `json:"config_digest"`
+	Insecure     bool    `json:"insecure"`
+
+	Certificate *Certificate `json:"certificate"` // null: insecure, or none could be read
+
+	Watchdog Watchdog `json:"watchdog"`
+	Arbiter  Arbiter  `json:"arbiter"`
+	Budget   Budget   `json:"budget"`
+	Leases   []Lease  `json:"leases"`
+	Alarms   []Alarm  `json:"alarms"`
+}
+
+// Certificate is what this node proves itself with.
+type Certificate struct {
+	Identity string  `json:"identity"`
+	Serial   string  `json:"serial"`
+	CA       string  `json:"ca"` // short fingerprint
+	EndsInS  float64 `json:"ends_in_s"`
 }
 
 // Watchdog is what can reset this node, and what protects it from a pause from outside.

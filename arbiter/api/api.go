@@ -13,6 +13,9 @@ const (
 	PathClusters = "/v1/clusters"
 	PathCluster  = "/v1/clusters/{cluster}"
 	PathHistory  = "/v1/history"
+	PathJoin     = "/v1/join"
+	PathCert     = "/v1/certificate"
+	PathCA       = "/v1/ca"
 	PathHealthy  = "/healthz"
 	PathReady    = "/readyz"
 )
@@ -159,6 +162,35 @@ type Report struct {
 type LeaseReport struct {
 	Lease     string `json:"lease"`
 	SeenEpoch uint64 `json:"seen_epoch"`
+}
+
+// Join asks for a node's first certificate. CSR is PEM; Secret is the secret part of a join code, in base64.
+type Join struct {
+	Proto   int    `json:"proto"`
+	Cluster string `json:"cluster"`
+	Node    string `json:"node"`
+	Secret  []byte `json:"secret"`
+	CSR     string `json:"csr"`
+}
+
+// Renewal asks for a new certificate for the identity of the connection.
+type Renewal struct {
+	Proto int    `json:"proto"`
+	CSR   string `json:"csr"`
+}
+
+// Certificate is what was issued, and the CAs that are trusted. Both are PEM.
+type Certificate struct {
+	Proto       int    `json:"proto"`
+	Certificate string `json:"certificate"`
+	CA          string `json:"ca"`
+}
+
+// Authorities are the CAs that are trusted, in PEM, and which of them signs.
+type Authorities struct {
+	Proto  int    `json:"proto"`
+	CA     string `json:"ca"`
+	Issuer string `json:"issuer,omitempty"` // short fingerprint; none: this arbiter issues no certificates
 }
 
 // Codes of an Error.

@@ -2,17 +2,24 @@ package api
 
 import "time"
 
-// Paths of the local control socket, which only root and the arbiter's own user may open. They answer with Answer.
+// Paths of the local control socket, which only root and the arbiter's own user may open. They answer with Answer, PathCode with Code.
 const (
 	PathRecover = "/v1/clusters/{cluster}/recover"
 	PathFree    = "/v1/clusters/{cluster}/leases/{lease}/free"
 	PathUnbar   = "/v1/clusters/{cluster}/nodes/{node}/unbar"
+	PathCode    = "/v1/clusters/{cluster}/nodes/{node}/code"
 )
 
 // Free gives away a lease whose holder is off.
 type Free struct {
 	HolderIsOff string `json:"holder_is_off"`   // the node; it must be the holder
 	Check       bool   `json:"check,omitempty"` // only answer what would come of it
+}
+
+// Code is a join code for one node, good once.
+type Code struct {
+	Code  string `json:"code"`
+	ForNS int64  `json:"for_ns"`
 }
 
 // Transition is a line of the history. At is wall clock time, for humans.
@@ -31,6 +38,25 @@ type Status struct {
 	Proto    int             `json:"proto"`
 	Insecure bool            `json:"insecure"`
 	Clusters []ClusterStatus `json:"clusters"`
+
+	Certificates *CertificateStatus `json:"certificates,omitempty"` // none: insecure
+	Refused      map[string]uint64  `json:"refused,omitempty"`      // requests and connections since the start, by reason
+}
+
+// CertificateStatus is the arbiter's own certificate and its CAs.
+type CertificateStatus struct {
+	EndsInNS int64    `json:"ends_in_ns"`
+	Serial   string   `json:"serial"`
+	CAs      []CA     `json:"cas"`
+	Issues   bool     `json:"issues"` // the CA's key is here
+	Alarms   []string `json:"alarms,omitempty"`
+}
+
+// CA is one that is trusted.
+type CA struct {
+	Fingerprint string `json:"fingerprint"` // short
+	Name        string `json:"name"`
+	EndsInNS    int64  `json:"ends_in_ns"`
 }
 
 // ClusterStatus is one cluster.
@@ -66,6 +92,16 @@ type NodeStatus struct {
 	Barred     bool    `json:"barred,omitempty"`
 	Twins      bool    `json:"twins,omitempty"`
 	Report     *Report `json:"report,omitempty"`
+
+	Certificate *NodeCertificate `json:"certificate,omitempty"` // the newest that it has shown since the arbiter started
+}
+
+// NodeCertificate is what a node showed.
+type NodeCertificate struct {
+	Serial   string `json:"serial"`
+	CA       string `json:"ca"` // short fingerprint of who signed it
+	EndsInNS int64  `json:"ends_in_ns"`
+	Alarm    string `json:"alarm,omitempty"`
 }
 
 // History is the answer of PathHistory?cluster=NAME, newest first.

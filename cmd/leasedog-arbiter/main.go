@@ -1,5 +1,5 @@
-// Command leasedog-arbiter is the third host: it serves leases (serve), shows them (status), and carries out what only
-// a human may decide (recover, free, unbar). It decides nothing itself.
+// Command leasedog-arbiter is the third host: it serves leases (serve), shows them (status), issues certificates (pki),
+// and carries out what only a human may decide (recover, free, unbar). It decides nothing itself.
 package main
 
 import (
@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leasedog/leasedog/config"
+	"github.com/leasedog/leasedog/pki"
 )
 
 // Exit codes, from sysexits.h.
@@ -60,6 +61,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	fmt.Fprintf(stderr, "leasedog-arbiter: %v\n", err)
 	var bad *config.Error
 	var exit *exitError
+	var file *pki.Error
 	switch {
 	case errors.As(err, &exit):
 		if exit.hint != "" {
@@ -67,6 +69,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		}
 		return exit.code
 	case errors.As(err, &bad):
+		return exitConfig
+	case errors.As(err, &file):
+		if file.Do != "" {
+			fmt.Fprintf(stderr, "leasedog-arbiter: hint: %s\n", file.Do)
+		}
 		return exitConfig
 	}
 	return exitFailure
@@ -88,7 +95,7 @@ func newRootCommand() *cobra.Command {
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%v", err) })
 	root.PersistentFlags().StringVar(&o.configPath, "config", defaultConfig, "configuration file")
-	root.AddCommand(newServeCommand(o), newStatusCommand(o), newRecoverCommand(o), newFreeCommand(o), newUnbarCommand(o), &cobra.Command{
+	root.AddCommand(newServeCommand(o), newStatusCommand(o), newRecoverCommand(o), newFreeCommand(o), newUnbarCommand(o), newPKICommand(o), &cobra.Command{
 		Use: "version", Short: "print the version", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionText())

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"strconv"
@@ -46,7 +47,8 @@ max_hold = "1ms"
 ` // of holds that short nobody's silence has to be waited for
 			return os.WriteFile(e.WorkDir+"/arbiter.toml", []byte(text), 0o600)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ready": ready, "records": records, "exits": exits},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ready": ready, "records": records, "exits": exits,
+			"tls-config": tlsConfig},
 	})
 }
 
@@ -76,6 +78,13 @@ func records(ts *testscript.TestScript, neg bool, args []string) {
 	done := make(chan error, 1)
 	store.Write("erp", change, func(err error) { done <- err })
 	ts.Check(<-done)
+}
+
+// tlsConfig writes here.toml: an arbiter with the certificates in the folder pki.
+func tlsConfig(ts *testscript.TestScript, _ bool, _ []string) {
+	dir := ts.Getenv("DIR")
+	text := fmt.Sprintf("listen = \"127.0.0.1:0\"\nstore = %q\ncontrol = %q\npki = %q\n", dir+"/a.db", dir+"/a.sock", ts.MkAbs("pki"))
+	ts.Check(os.WriteFile(ts.MkAbs("here.toml"), []byte(text), 0o600))
 }
 
 // exits runs a command and demands its exit code: exits CODE COMMAND…

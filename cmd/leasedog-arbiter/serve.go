@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -52,6 +53,10 @@ func serve(ctx context.Context, configPath string) error {
 		return err
 	}
 	log := newLog()
+	opt, err := identityOptions(cfg)
+	if err != nil {
+		return err
+	}
 	machine, err := machineID()
 	if err != nil {
 		return err
@@ -71,10 +76,9 @@ func serve(ctx context.Context, configPath string) error {
 	if store.Suspect() {
 		log.Error("the store was last written on another machine: every cluster that was goes through recovery")
 	}
-	srv, err := arbiter.New(arbiter.Options{
-		Store: store, Log: log, Insecure: cfg.Insecure, AllowInsecureFrom: cfg.AllowInsecureFrom, MinHold: cfg.MinHold,
-		MaxHold: cfg.MaxHold, MaxPause: cfg.MaxPause, Grace: grace, DriftPPM: cfg.DriftPPM, NewStoreID: newStoreID,
-	})
+	opt.Store, opt.Log, opt.NewStoreID = store, log, newStoreID
+	opt.MinHold, opt.MaxHold, opt.MaxPause, opt.Grace, opt.DriftPPM = cfg.MinHold, cfg.MaxHold, cfg.MaxPause, grace, cfg.DriftPPM
+	srv, err := arbiter.New(opt)
 	if err != nil {
 		return err
 	}
@@ -88,12 +92,23 @@ func serve(ctx context.Context, configPath string) error {
 		_ = nodes.Close()
 		return err
 	}
-	log.WithField("address", nodes.Addr().String()).Info("serving leases (insecure: plain HTTP)")
+	if cfg.Insecure {
+		log.WithField("address", nodes.Addr().String()).Warn("serving leases (insecure: plain HTTP)")
+	} else {
+		log.WithField("address", nodes.Addr().String()).Info("serving leases")
+	}
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.WithError(err).Warn("systemd was not told that the arbiter is ready")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var keeping sync.WaitGroup
+	defer keeping.Wait()
+	defer cancel()
+	if opt.TLS != nil {
+		keeping.Go(func() { opt.Folder.Keep(ctx, opt.TLS, cfg.CertLife, noteTo(log)) })
+		keeping.Go(func() { warnOfEnds(ctx, log, opt.TLS) })
+	}
 	ended := make(chan error, 2)
 	go func() { ended <- srv.Serve(ctx, nodes) }()
 	go func() { ended <- srv.ServeControl(ctx, control) }()

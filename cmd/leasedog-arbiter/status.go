@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/leasedog/leasedog/arbiter/api"
 	"github.com/leasedog/leasedog/config"
+	"github.com/leasedog/leasedog/pki"
 )
 
 // controlTime bounds a question to the running arbiter.
@@ -91,6 +94,7 @@ func printStatus(out io.Writer, s api.Status) error {
 	if s.Insecure {
 		fmt.Fprintln(out, "insecure: plain HTTP, whoever reaches the port from an allowed network may take the leases")
 	}
+	printCertificates(out, s)
 	if len(s.Clusters) == 0 {
 		fmt.Fprintln(out, "no cluster has asked for a lease yet")
 	}
@@ -119,6 +123,30 @@ func printStatus(out io.Writer, s api.Status) error {
 		}
 	}
 	return nil
+}
+
+// printCertificates says who this arbiter is, and whom it refused.
+func printCertificates(out io.Writer, s api.Status) {
+	if c := s.Certificates; c != nil {
+		for _, a := range c.Alarms {
+			fmt.Fprintln(out, "! "+a)
+		}
+		fmt.Fprintf(out, "certificate ends in %s", pki.Ago(time.Duration(c.EndsInNS)))
+		for _, ca := range c.CAs {
+			fmt.Fprintf(out, ", CA %s in %s", ca.Fingerprint, pki.Ago(time.Duration(ca.EndsInNS)))
+		}
+		if !c.Issues {
+			fmt.Fprint(out, "; the CA's key is not here: nothing is issued or renewed")
+		}
+		fmt.Fprintln(out)
+	}
+	if len(s.Refused) > 0 {
+		fmt.Fprint(out, "refused since the start:")
+		for _, reason := range slices.Sorted(maps.Keys(s.Refused)) {
+			fmt.Fprintf(out, " %s %d", reason, s.Refused[reason])
+		}
+		fmt.Fprintln(out)
+	}
 }
 
 func leaseDetail(l api.LeaseStatus) string {
@@ -155,6 +183,12 @@ func nodeDetail(cluster string, n api.NodeStatus) string {
 	}
 	if n.Barred {
 		text += fmt.Sprintf(", barred: a new boot ends that, or leasedog-arbiter unbar %s %s", cluster, n.Node)
+	}
+	if c := n.Certificate; c != nil {
+		text += ", certificate ends in " + pki.Ago(time.Duration(c.EndsInNS))
+		if c.Alarm != "" {
+			text += ", ! " + c.Alarm
+		}
 	}
 	if n.Twins {
 		text += ", ! two machines speak under this name"

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leasedog/leasedog/agent"
+	"github.com/leasedog/leasedog/agent/control"
 	"github.com/leasedog/leasedog/arbiterclient"
 	"github.com/leasedog/leasedog/boottime"
 	"github.com/leasedog/leasedog/command"
@@ -51,6 +51,10 @@ func runAgent(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
+	live, err := openCredentials(conf, log)
+	if err != nil {
+		return err
+	}
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	notify, err := systemd.NewNotifier()
@@ -64,13 +68,20 @@ func runAgent(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	client, err := arbiterclient.New(arbiterclient.Options{URLs: conf.Arbiter.URLs, Cluster: conf.Cluster,
+	client, err := arbiterclient.New(arbiterclient.Options{URLs: conf.Arbiter.URLs, TLS: live, Insecure: conf.Insecure, Cluster: conf.Cluster,
 		Node: conf.Node, RequestTimeout: conf.Budget().RequestTimeout, Version: version, ConfigDigest: conf.Digest()})
 	if err != nil {
 		return err
 	}
+	var certificate func(string) (*control.Certificate, []control.Alarm)
+	if live != nil {
+		renewer, stop := keepCertificate(live, client, log)
+		defer stop()
+		certificate = describeCertificate(renewer, conf)
+	}
 	return agent.New(agent.Options{
-		Config: conf, ConfigPath: o.configPath, Version: version, Log: log,
+		Certificate: certificate,
+		Config:      conf, ConfigPath: o.configPath, Version: version, Log: log,
 		Arbiter: client, Guard: theGuard(),
 		Cluster: pcmk.New(command.Exec{}, tools, pcmk.Options{}), Units: &units{}, Notify: notify,
 		Preflight: preflight, Token: func() (time.Duration, error) { return corosyncToken(corosyncConf) },
@@ -93,7 +104,7 @@ func loadAgentConfig(path string, log *logrus.Logger) (config.Agent, error) {
 		}
 		return conf, nil
 	}
-	if held, _ := filepath.Glob(runDir + "/lease-*.json"); len(held) == 0 {
+	if !holdsSomething() {
 		return conf, err
 	}
 	old, oldErr := config.LoadAgent(lastGood)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/leasedog/leasedog/agent/control"
 	"github.com/leasedog/leasedog/config"
+	"github.com/leasedog/leasedog/pki"
 )
 
 // Exit codes, from sysexits.h where it has one, and the first four as monitoring plugins use them.
@@ -108,7 +109,8 @@ func newRootCommand() *cobra.Command {
 		newStatusCommand(o), newWhyCommand(o),
 		newSwitchoverCommand(o), newReleaseCommand(o), newAcquireCommand(o),
 		newPauseCommand(o), newResumeCommand(o), newHandoverCommand(o),
-		newBudgetCommand(o), newSimulateCommand(o), newConfigCommand(o), newConstraintsCommand(o), newVersionCommand(o),
+		newBudgetCommand(o), newSimulateCommand(o), newConfigCommand(o), newConstraintsCommand(o), newJoinCommand(o),
+		newVersionCommand(o),
 	)
 	return root
 }
@@ -142,6 +144,10 @@ func codeAndHint(err error) (int, string) {
 	var ce *config.Error
 	if errors.As(err, &ce) {
 		return exitConfig, ""
+	}
+	var file *pki.Error
+	if errors.As(err, &file) {
+		return exitConfig, file.Do
 	}
 	if errors.Is(err, control.ErrNotRunning) {
 		return exitUnavailable, `"systemctl status leasedog" and "journalctl -u leasedog" say why`

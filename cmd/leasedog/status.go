@@ -16,6 +16,7 @@ import (
 	"github.com/leasedog/leasedog/agent/control"
 	"github.com/leasedog/leasedog/boottime"
 	"github.com/leasedog/leasedog/guard/guardapi"
+	"github.com/leasedog/leasedog/pki"
 )
 
 func newStatusCommand(o *options) *cobra.Command {
@@ -85,6 +86,9 @@ func statusText(st control.Status) string {
 	row(&b, "Cluster", fmt.Sprintf("%s, this is %s (leasedog %s, agent up %s)", st.Cluster, st.Node, st.Version, seconds(st.UptimeS)))
 	if st.Insecure {
 		row(&b, "", "INSECURE: plain HTTP; anybody on the arbiter's network may take the leases")
+	}
+	if c := st.Certificate; c != nil {
+		row(&b, "", fmt.Sprintf("certificate %s, ends in %s", c.Identity, pki.Ago(time.Duration(c.EndsInS*float64(time.Second)))))
 	}
 	row(&b, "Arbiter", arbiterText(st.Arbiter))
 	row(&b, "Guard", watchdogText(st.Watchdog))

@@ -1,0 +1,158 @@
+package arbiter
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/leasedog/leasedog/pki"
+)
+
+// gate is a listener whose connections have finished their TLS handshake: who does not get through is refused here, with
+// a reason, before any HTTP is read.
+type gate struct {
+	net.Listener
+	conf   *tls.Config
+	refuse func(identity, address, reason, text string)
+
+	ready chan accepted
+	ctx   context.Context
+	stop  context.CancelFunc
+	wait  sync.WaitGroup
+	slots chan struct{}
+}
+
+type accepted struct {
+	conn net.Conn
+	err  error
+}
+
+// maxHandshakes bounds connections that have proven nothing yet. They have headerTime.
+const maxHandshakes = 1024
+
+func newGate(l net.Listener, conf *tls.Config, refuse func(identity, address, reason, text string)) *gate {
+	ctx, stop := context.WithCancel(context.Background())
+	g := &gate{Listener: l, conf: conf, refuse: refuse, ready: make(chan accepted), ctx: ctx, stop: stop,
+		slots: make(chan struct{}, maxHandshakes)}
+	g.wait.Go(g.run)
+	return g
+}
+
+func (g *gate) run() {
+	for {
+		conn, err := g.Listener.Accept()
+		if err != nil {
+			g.pass(accepted{err: err})
+			return
+		}
+		select {
+		case g.slots <- struct{}{}:
+		default:
+			_ = conn.Close() // better than to let it wait: its node tries again
+			continue
+		}
+		g.wait.Go(func() {
+			defer func() { <-g.slots }()
+			if c, ok := g.handshake(conn); ok && !g.pass(accepted{conn: c}) {
+				_ = c.Close()
+			}
+		})
+	}
+}
+
+func (g *gate) pass(a accepted) bool {
+	select {
+	case g.ready <- a:
+		return true
+	case <-g.ctx.Done():
+		return false
+	}
+}
+
+func (g *gate) handshake(raw net.Conn) (net.Conn, bool) {
+	ctx, cancel := context.WithTimeout(g.ctx, headerTime)
+	defer cancel()
+	conn := tls.Server(raw, g.conf)
+	err := conn.HandshakeContext(ctx)
+	if err == nil {
+		return conn, true
+	}
+	defer raw.Close()
+	if g.ctx.Err() != nil {
+		return nil, false
+	}
+	who, reason, text := nobody, reasonHandshake, err.Error()
+	var refusal *pki.Refusal
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &refusal):
+		who, reason = refusal.Identity.String(), refusal.Code
+	case errors.As(err, &record) && looksLikeHTTP(record.RecordHeader):
+		reason, text = reasonPlainHTTP, "plain HTTP where TLS is spoken"
+		_ = raw.SetWriteDeadline(time.Now().Add(headerTime))
+		_, _ = raw.Write([]byte("HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nthis arbiter speaks TLS only\n"))
+	}
+	g.refuse(who, raw.RemoteAddr().String(), reason, text)
+	return nil, false
+}
+
+func looksLikeHTTP(head [5]byte) bool {
+	switch string(head[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO", "DELET", "PATCH", "CONNE":
+		return true
+	}
+	return false
+}
+
+// Accept returns a connection whose peer is known, or may join.
+func (g *gate) Accept() (net.Conn, error) {
+	select {
+	case a := <-g.ready:
+		return a.conn, a.err
+	case <-g.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends handshakes that are under way too.
+func (g *gate) Close() error {
+	g.stop()
+	err := g.Listener.Close()
+	g.wait.Wait()
+	return err
+}
+
+// plainListener serves plain HTTP, and knows TLS when it sees it.
+type plainListener struct {
+	net.Listener
+	refuse func(identity, address, reason, text string)
+}
+
+func (l *plainListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &plainConn{Conn: c, refuse: l.refuse}, nil
+}
+
+type plainConn struct {
+	net.Conn
+	refuse func(identity, address, reason, text string)
+	seen   bool
+}
+
+var errTLS = errors.New("TLS where plain HTTP is spoken")
+
+func (c *plainConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 && !c.seen && b[0] == 0x16 { // a handshake record (RFC 8446, 5.1)
+		c.refuse(nobody, c.RemoteAddr().String(), reasonTLSOnPlain, errTLS.Error())
+		return 0, errors.Join(errTLS, c.Close())
+	}
+	c.seen = c.seen || n > 0
+	return n, err
+}
