@@ -234,9 +234,9 @@ func (c *checks) over(name string, e lease.Epoch) bool {
 }
 
 // checkReset: a node with a working agent that renews in time is never reset; and no node is where nothing but its own stops
-// is ill.
+// is ill. In a user's world the network and the stops may be as bad as they are said to be.
 func (w *world) checkReset(n *node, act lease.DeadmanAction) {
-	if w.direct == nil && w.now > w.check.ill && w.now > w.round.healed && w.now.Sub(n.disturb) > 2*w.budget.HardDeadline() {
+	if w.direct == nil && !w.steady() && w.now > w.check.ill && w.now > w.round.healed && w.now.Sub(n.disturb) > 2*w.budget.HardDeadline() {
 		w.violate("I10", "%s is reset for %s, although every renewal can come through", n.name, act.Lease)
 	}
 	k := n.agent.keeper(act.Lease)
