@@ -17,6 +17,7 @@ type Config struct {
 	Leases  int           // 0: one to three
 	// Arbiters is how many share one store by compare-and-swap; 1: one with a disk of its own; 0: one, now and then three.
 	Arbiters int
+	Mixed    bool // the second node has a faster profile than the others, as in the middle of a change
 	Network  Network
 	Stop     Range // how long Pacemaker takes to stop the resources of a lease
 	Start    Range // and to start them

@@ -161,6 +161,8 @@ func grantMistakes() []mistake {
 			{"grantor_renew.go", "	if !repeat {\n", "	if true {\n"}}},
 		{"the hold is 2 s too short", "hang", []edit{
 			{"grantor_renew.go", "		l.holdEnd = Later(l.holdEnd, now.Add(l.rec.Hold))", "		l.holdEnd = Later(l.holdEnd, now.Add(l.rec.Hold-2*time.Second))"}}},
+		{"the hold of whoever waits is waited out", "mixed", []edit{
+			{"grantor_renew.go", "		l.holdEnd = Later(l.holdEnd, now.Add(l.rec.Hold))", "		h := l.rec.Hold\n		for _, w := range l.waiters {\n			if w.req.Hold != 0 {\n				h = min(h, w.req.Hold)\n			}\n		}\n		l.holdEnd = Later(l.holdEnd, now.Add(h))"}}},
 		{"the hold begins with the grant and not with renewals", "hang", []edit{
 			{"grantor_renew.go", "		l.holdEnd = Later(l.holdEnd, now.Add(l.rec.Hold))", "		if l.holdEnd == 0 {\n			l.holdEnd = now.Add(l.rec.Hold)\n		}"}}},
 		{"a lapsed grant may be renewed", "slow", []edit{

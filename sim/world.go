@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -114,7 +115,7 @@ func newWorld(seed uint64, cfg Config) *world {
 	nodes := w.draw(cfg.Nodes, 2, 90, 10)
 	for i := range nodes {
 		n := w.addNode(fmt.Sprintf("n%d", i+1), w.budget)
-		w.vary(n)
+		w.vary(n, i)
 		w.after(w.between(0, 3*time.Second), n.boot)
 	}
 	return w
@@ -183,9 +184,16 @@ func (w *world) addArbiters() {
 }
 
 // vary makes some machines other than they should be.
-func (w *world) vary(n *node) {
+func (w *world) vary(n *node, i int) {
 	if w.steady() {
 		return
+	}
+	if faster := slices.Index(lease.ProfileNames(), w.budget.Profile); faster > 0 && i == 1 && (w.cfg.Mixed || w.chance(6)) {
+		b, err := lease.Profile(lease.ProfileNames()[w.rng.IntN(faster)])
+		if err != nil {
+			panic("sim: " + err.Error())
+		}
+		n.budget, n.device = b, b
 	}
 	n.keepsRun = w.chance(10)
 	if w.chance(10) { // the device has a timeout of its own
