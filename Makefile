@@ -27,7 +27,7 @@ SEEDS ?= 20000
 # How long "make fuzz" works, for all targets together.
 FUZZTIME ?= 10m
 
-.PHONY: help build unit check sim mutants install uninstall lab-build demo test lab bench fuzz model vm-smoke
+.PHONY: help build unit check sim mutants install uninstall lab-build demo test lab bench fuzz model vm-smoke rules
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ mutants: ## make known mistakes in lease/ one after the other: the simulator mus
 
 model: ## the Promela models of the protocol, all verdicts checked (spin; installed when missing)
 	$(GO) run ./test/model/cmd/model $(if $(WRITE),-write $(WRITE))
+
+rules: ## take each rule of the protocol out of the code: a test must turn red
+	$(GO) run ./test/rules/cmd/rules -go $(GO) $(if $(WRITE),-write $(WRITE))
 
 lab-build: build
 	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/lab ./test/lab/cmd/lab
