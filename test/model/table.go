@@ -74,8 +74,10 @@ func bounds() []Config {
 		{"reset longer", func(c *clocks) { c.K++ }},
 		// J is the lateness of the kill timer. Without one there is none: the model has no use for J there.
 		{"no kill timer", func(c *clocks) { c.C, c.J = 2, 0 }},
+		// Clocks of whole ticks lose a whole tick, perhaps one just before and one just after some span: for some durations
+		// they err by a tick more than the formula, which is about clocks that err evenly. For these they do not.
 		{"drift 1/10", func(c *clocks) { c.L, c.S, c.Rho = 1, 1, 10 }},
-		{"drift 1/6", func(c *clocks) { c.L, c.S, c.Rho = 1, 2, 6 }},
+		{"drift 1/6", func(c *clocks) { c.Rho = 6 }},
 	} {
 		c := base()
 		v.change(&c)
@@ -92,7 +94,8 @@ func bounds() []Config {
 func leaseRules() []Config {
 	b := base()
 	safe, huge := b.defines(b.Hold()), b.defines(3*b.Hold())
-	drift := clocks{L: 1, S: 2, J: 1, W: 2, Q: 1, K: 1, C: 1, Rho: 6}
+	drift := b
+	drift.Rho = 6
 	right := drift
 	right.Rho = 0
 	chance := b
