@@ -103,6 +103,17 @@ func TestWriteErrorLeavesTheOldRecord(t *testing.T) {
 	if err := put(s, "erp", 3, "third"); err != nil {
 		t.Errorf("the next write: %v", err)
 	}
+	// It went into a new file, which has everything, is as much in use, and stands alone.
+	if _, err := Open(opt); !errors.Is(err, ErrInUse) {
+		t.Errorf("Open = %v, want ErrInUse", err)
+	}
+	list, err := s.History("erp", 10)
+	if err != nil || len(list) != 2 || list[0].What != "third" || list[1].What != "first" {
+		t.Errorf("history %+v, %v", list, err)
+	}
+	if left := entries(filepath.Dir(opt.Path)); len(left) != 1 || left[0] != "a.db" {
+		t.Errorf("files %v", left)
+	}
 }
 
 func TestSecondProcessIsToldSo(t *testing.T) {
