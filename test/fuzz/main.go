@@ -124,14 +124,15 @@ func results(ctx context.Context, all []target, share time.Duration, jobs int) <
 	}
 	go func() {
 		defer close(out)
-		defer workers.Wait()
-		defer close(todo)
 		dir, err := os.MkdirTemp("", "fuzz")
 		if err != nil {
+			close(todo)
 			out <- finding{all[0], "", err}
 			return
 		}
-		defer os.RemoveAll(dir)
+		defer os.RemoveAll(dir) // after the last of them has ended
+		defer workers.Wait()
+		defer close(todo)
 		binaries := map[string]string{}
 		for i, t := range all {
 			if ctx.Err() != nil {
