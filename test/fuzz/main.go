@@ -39,6 +39,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "fuzz: %v\n", err)
 		return 1
 	}
+	*jobs = min(*jobs, len(all))
 	share := max(*total*time.Duration(*jobs)/time.Duration(len(all)), time.Second).Round(time.Second)
 	fmt.Fprintf(stdout, "%d targets, %v each, %d at once\n", len(all), share, *jobs)
 	failed := 0
