@@ -57,7 +57,7 @@ func openFile(path string) (db *bolt.DB, err error) {
 	case err != nil:
 		return nil, &damageError{err}
 	}
-	if err := db.View(func(tx *bolt.Tx) error { return check(tx, info.Size()) }); err != nil {
+	if err := db.View(func(tx *bolt.Tx) error { return check(path, tx, info.Size()) }); err != nil {
 		return db, &damageError{err}
 	}
 	return db, nil
@@ -68,9 +68,12 @@ func boltOptions() *bolt.Options {
 }
 
 // check says what is wrong with a file's content.
-func check(tx *bolt.Tx, size int64) error {
-	if tx.Size() > size { // the check below would fault in a goroutine of its own
+func check(path string, tx *bolt.Tx, size int64) error {
+	if tx.Size() > size {
 		return fmt.Errorf("%d bytes: it must have %d", size, tx.Size())
+	}
+	if err := checkPages(path, tx); err != nil {
+		return err
 	}
 	for err := range tx.Check() {
 		return err
