@@ -101,7 +101,7 @@ func ask(t *testing.T, control bool, r *http.Request) {
 		t.Errorf("%d bytes allocated", n)
 	}
 	plainPath := r.URL.Path == api.PathHealthy || r.URL.Path == api.PathReady
-	asterisk := r.RequestURI == "*" // the multiplexer answers that itself, with 400 and no words
+	asterisk := r.RequestURI == "*"                                                          // the multiplexer answers that itself, with 400 and no words
 	moved := w.Code == http.StatusMovedPermanently || w.Code == http.StatusTemporaryRedirect // a path that is not clean
 	if w.Code != http.StatusOK && !plainPath && !moved && !asterisk {
 		var e api.Error
