@@ -33,7 +33,7 @@ type Deadman struct {
 // DeadmanConfig is what a Deadman is made of.
 type DeadmanConfig struct {
 	Born       Instant       // when the guard started
-	TimerSlack time.Duration // J: the kill timer stands this long after the nearest until
+	TimerSlack time.Duration // J: the kill timer stands this long after the nearest until, and never in the past
 	// Stays makes the guard live on unarmed: its device cannot be stopped (nowayout), and an unfed one resets the
 	// node. Only Terminate ends it then.
 	Stays bool
@@ -316,7 +316,7 @@ func (d *Deadman) arm(now Instant, e DeadmanArm) {
 			d.armed[i].Until, d.armed[i].Sent = until, e.Sent
 		}
 	}
-	d.setTimer()
+	d.setTimer(now)
 	d.act(DeadmanAction{Do: DeadmanAccept, Lease: e.Lease, At: d.armed[d.find(e.Lease)].Until})
 }
 
@@ -337,7 +337,7 @@ func (d *Deadman) shorten(now Instant, e DeadmanShorten) {
 		d.refuse(e.Lease, "too late: until %v has passed (now %v)", until, now)
 	default:
 		d.armed[i].Until, d.armed[i].Sent, d.armed[i].Instance = until, e.Sent, e.Instance
-		d.setTimer()
+		d.setTimer(now)
 		d.act(DeadmanAction{Do: DeadmanAccept, Lease: e.Lease, At: until})
 	}
 }
@@ -354,7 +354,7 @@ func (d *Deadman) disarm(now Instant, e DeadmanDisarm) {
 			return
 		}
 		d.armed = append(d.armed[:i], d.armed[i+1:]...)
-		d.setTimer()
+		d.setTimer(now)
 	}
 	d.act(DeadmanAction{Do: DeadmanAccept, Lease: e.Lease})
 }
@@ -374,7 +374,7 @@ func (d *Deadman) jump(now Instant, e DeadmanJump) {
 		d.armed[i].Until = d.armed[i].Until.Add(-e.Size)
 	}
 	if len(d.armed) > 0 {
-		d.setTimer()
+		d.setTimer(now)
 	}
 	d.checkDeadlines(now)
 }
@@ -390,14 +390,16 @@ func (d *Deadman) paused(sent Instant) time.Duration {
 	return sum
 }
 
-// setTimer is called before the answer to an arm: an acknowledged arm has its kill timer.
-func (d *Deadman) setTimer() {
+// setTimer is called before the answer to an arm: an acknowledged arm has its kill timer. After a pause the nearest until may
+// have passed long ago. A timer in the past would end this guard at once, before it could carry out the reset that it has
+// to decide on now, and leave that to slower layers; so it stands J after now.
+func (d *Deadman) setTimer(now Instant) {
 	if len(d.armed) == 0 {
 		d.timer = 0
 		d.act(DeadmanAction{Do: DeadmanCancelTimer})
 		return
 	}
-	if at := d.Nearest().Add(d.cfg.TimerSlack); at != d.timer {
+	if at := Later(d.Nearest(), now).Add(d.cfg.TimerSlack); at != d.timer {
 		d.timer = at
 		d.act(DeadmanAction{Do: DeadmanSetTimer, At: at})
 	}

@@ -136,7 +136,8 @@ func deadmanSay(a DeadmanAction) string {
 }
 
 // Whatever is said in whatever order: a feed is handed out only while every lease that was acknowledged, and was not
-// disarmed or shortened since, has time left; after a reset nothing else happens; an exit needs an empty list.
+// disarmed or shortened since, has time left; after a reset nothing else happens; an exit needs an empty list; the kill timer
+// is never nearer than J.
 func TestDeadmanNeverFeedsLate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := Instant(100 * time.Second)
@@ -176,6 +177,10 @@ func TestDeadmanNeverFeedsLate(t *testing.T) {
 					}
 				case DeadmanReset:
 					reset = true
+				case DeadmanSetTimer:
+					if a.At < now.Add(time.Second) {
+						t.Fatalf("%s at %v ends the guard before it can reset the node", deadmanSay(a), now)
+					}
 				case DeadmanFeed, DeadmanExit:
 					if reset {
 						t.Fatalf("%s after the reset", deadmanSay(a))
