@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/leasedog/leasedog/guard/guardapi"
 	"github.com/leasedog/leasedog/test/lab"
 )
 
@@ -117,8 +119,10 @@ func (b *Bench) loaded(ctx context.Context, device Layer) error {
 
 // hold makes the machine hold the lease: with the small holder or with the real agent.
 func (b *Bench) hold(ctx context.Context, row Row) error {
-	if err := b.load(ctx, row.Device); err != nil {
-		return err
+	if row.Device != ByNothing {
+		if err := b.load(ctx, row.Device); err != nil {
+			return err
+		}
 	}
 	held := func() error {
 		_, err := b.m.Run(ctx, commandLimit, "cat", heldFile)
@@ -132,12 +136,15 @@ func (b *Bench) hold(ctx context.Context, row Row) error {
 	} else {
 		url := fmt.Sprintf("http://%s:%d", hostAddress, b.port)
 		if _, err := b.m.Run(ctx, commandLimit, "systemd-run", "--quiet", "--unit=vm-hold", guestBin, "hold", "--arbiter", url,
-			"--profile", row.Profile); err != nil {
+			"--profile", row.Profile, "--mode", string(cmp.Or(row.Mode, guardapi.ModeRequired))); err != nil {
 			return err
 		}
 	}
 	if err := waitFor(ctx, "the lease to be held", holdLimit, held); err != nil {
 		return err
+	}
+	if row.Device == ByNothing {
+		return nil
 	}
 	return b.loaded(ctx, row.Device)
 }
@@ -197,14 +204,16 @@ func (b *Bench) guardPID(ctx context.Context) (string, error) {
 	return "", errors.Join(err, errors.New("no guard runs"))
 }
 
-// pid1IsFrozen makes sure of it: a program that asks PID 1 waits until it is killed.
+// pid1IsFrozen waits until a program that asks PID 1 hangs until it is killed. Right after the crash it may still be refused.
 func (b *Bench) pid1IsFrozen(ctx context.Context) error {
-	_, err := b.m.Run(ctx, 2*time.Second, "systemctl", "is-system-running")
-	var exit *ExitError
-	if err == nil || !errors.As(err, &exit) || exit.Code != -1 {
-		return fmt.Errorf("PID 1 was to stand still, and its tool was not killed for waiting: %v", err)
-	}
-	return nil
+	return waitFor(ctx, "PID 1 to stand still", commandLimit, func() error {
+		out, err := b.m.Run(ctx, 2*time.Second, "systemctl", "is-system-running")
+		var exit *ExitError
+		if errors.As(err, &exit) && exit.Code == -1 {
+			return nil
+		}
+		return fmt.Errorf("its tool was not killed for waiting: %q, %v", out, err)
+	})
 }
 
 // consoleSays waits for a text on the serial line.

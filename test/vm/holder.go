@@ -23,6 +23,7 @@ const heldFile = "/run/vm-held"
 // anything: whatever ends its lease, the machine must be reset.
 type holder struct {
 	budget  lease.Budget
+	mode    guardapi.Mode
 	arbiter *arbiterclient.Client
 	guard   *guardapi.Client
 	self    lease.Party
@@ -31,7 +32,7 @@ type holder struct {
 }
 
 // Hold acquires the lease, starts and arms the guard, and renews until ctx ends or the arbiter says no.
-func Hold(ctx context.Context, url, profileName string) error {
+func Hold(ctx context.Context, url, profileName, mode string) error {
 	b, err := lease.Profile(profileName)
 	if err != nil {
 		return err
@@ -45,7 +46,7 @@ func Hold(ctx context.Context, url, profileName string) error {
 	if err != nil {
 		return err
 	}
-	h := &holder{budget: b, arbiter: client, guard: guardapi.NewClient(guardapi.SocketPath), self: lease.Party{Node: nodeName,
+	h := &holder{budget: b, mode: guardapi.Mode(mode), arbiter: client, guard: guardapi.NewClient(guardapi.SocketPath), self: lease.Party{Node: nodeName,
 		BootID: strings.TrimSpace(string(boot)) + ".vm", Instance: lease.Instance{Start: boottime.Now(), Nonce: 1}}}
 	defer h.guard.Close()
 	for {
@@ -76,7 +77,7 @@ func (h *holder) win(ctx context.Context) error {
 		return fmt.Errorf("acquire: %s %s", a.Verdict, a.Reason)
 	}
 	h.epoch = a.Epoch
-	setup := guardapi.Setup{Mode: guardapi.ModeRequired, Device: "auto", Watchdog: b.Watchdog, TimerSlack: b.TimerSlack}
+	setup := guardapi.Setup{Mode: h.mode, Device: "auto", Watchdog: b.Watchdog, TimerSlack: b.TimerSlack}
 	if err := guardapi.WriteSetup(guardapi.SetupPath, setup); err != nil {
 		return err
 	}

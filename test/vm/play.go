@@ -121,7 +121,7 @@ func (b *Bench) again(ctx context.Context, o Outcome) error {
 
 // playOnce plays a row in a fresh boot and, if it ends in a reset, waits for the next one.
 func (b *Bench) playOnce(ctx context.Context, row Row, peer *Peer) Outcome {
-	if row.By == ByNothing {
+	if row.play == nil {
 		return b.playWithout(ctx, row)
 	}
 	o := Outcome{Row: row, By: ByNothing}

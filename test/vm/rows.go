@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/leasedog/leasedog/guard"
+	"github.com/leasedog/leasedog/guard/guardapi"
 	"github.com/leasedog/leasedog/lease"
 )
 
@@ -33,7 +34,8 @@ type Row struct {
 	// Agent: the real agent beside a real Pacemaker holds the lease. Else the small holder does (holder.go).
 	Agent   bool
 	Profile string
-	By      Layer // what must end the machine
+	Mode    guardapi.Mode // of the small holder's guard; "": required
+	By      Layer         // what must end the machine
 	// From AtLeast to Allowed after the fault the machine must be reset.
 	AtLeast, Allowed time.Duration
 	// Extra: played only when it is named. Pacemaker in emulation needs a machine that has nothing else to do.
@@ -42,7 +44,7 @@ type Row struct {
 	Exposed bool
 	// Why must be part of what "leasedog why" says after the next boot; "": nothing is asked.
 	Why string
-	// play does the harm and returns the instant from which the bound counts.
+	// play does the harm and returns the instant from which the bound counts; nil: the machine never gets the lease.
 	play func(context.Context, *Bench) (time.Time, error)
 }
 
@@ -70,7 +72,15 @@ func Rows() []Row {
 	rows = append(rows, panicked(), paused())
 	agent := stopHangs("vm-agent-stop-hangs-i6300esb", ByI6300ESB, agentProfile, true)
 	agent.Extra = true
-	return append(rows, agent)
+	return append(rows, agent, noWatchdog())
+}
+
+// noWatchdog is a control: the machine must not be reset, so in vm-pid1-frozen-… it is the device that resets it.
+func noWatchdog() Row {
+	row := pid1Frozen(ByNothing)
+	row.Name, row.About = "vm-pid1-frozen-mode-systemd", "control: the same without a device, in mode systemd: nothing resets the machine"
+	row.By, row.Allowed, row.Why, row.Mode, row.Extra = ByNothing, 0, "", guardapi.ModeSystemd, true
+	return row
 }
 
 const (
@@ -203,6 +213,9 @@ func noDeviceMessage() (string, error) {
 
 // endedBy tells the layer from the emulator's events and the serial line.
 func endedBy(events []Event, console string) Layer {
+	if !slices.ContainsFunc(events, Event.isReset) {
+		return ByNothing
+	}
 	device := slices.ContainsFunc(events, func(e Event) bool { return e.Name == "WATCHDOG" })
 	guarded := strings.Contains(console, "leasedog-guard: reset:")
 	soft := strings.Contains(console, "softdog: Initiating system reboot")

@@ -60,6 +60,7 @@ func TestEndedBy(t *testing.T) {
 		{[]Event{reset}, "", ByOther}, // systemd, for instance
 		{[]Event{watchdog, reset}, guard, ByOther},
 		{[]Event{reset}, guard + soft, ByOther},
+		{nil, guard, ByNothing},
 	} {
 		if got := endedBy(c.events, c.console); got != c.want {
 			t.Errorf("%v and %q: ended by %s, want %s", c.events, c.console, got, c.want)

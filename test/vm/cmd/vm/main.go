@@ -55,10 +55,11 @@ func rootCommand() *cobra.Command {
 
 // insideCommands are what this program runs of itself inside of the machine.
 func insideCommands() []*cobra.Command {
-	var url, profile string
+	var url, profile, mode string
 	hold := &cobra.Command{Use: "hold", Hidden: true, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return vm.Hold(cmd.Context(), url, profile) }}
+		RunE: func(cmd *cobra.Command, _ []string) error { return vm.Hold(cmd.Context(), url, profile, mode) }}
 	hold.Flags().StringVar(&url, "arbiter", "", "address")
+	hold.Flags().StringVar(&mode, "mode", "", "of the watchdog")
 	hold.Flags().StringVar(&profile, "profile", "", "of the budget")
 	return []*cobra.Command{hold,
 		{Use: "commands", Hidden: true, Args: cobra.NoArgs,
