@@ -135,7 +135,7 @@ func (b *Bench) hold(ctx context.Context, row Row) error {
 		}
 	} else {
 		url := fmt.Sprintf("http://%s:%d", hostAddress, b.port)
-		if _, err := b.m.Run(ctx, commandLimit, "systemd-run", "--quiet", "--unit=vm-hold", guestBin, "hold", "--arbiter", url,
+		if _, err := b.m.Run(ctx, time.Minute, "systemd-run", "--quiet", "--unit=vm-hold", guestBin, "hold", "--arbiter", url,
 			"--profile", row.Profile, "--mode", string(cmp.Or(row.Mode, guardapi.ModeRequired))); err != nil {
 			return err
 		}

@@ -125,7 +125,11 @@ func (b *Bench) playOnce(ctx context.Context, row Row, peer *Peer) Outcome {
 		return b.playWithout(ctx, row)
 	}
 	o := Outcome{Row: row, By: ByNothing}
-	fail := func(err error) Outcome { o.Problems = append(o.Problems, err.Error()); return o }
+	measure, err := b.measureStall()
+	fail := func(err error) Outcome { measure(&o); o.Problems = append(o.Problems, err.Error()); return o }
+	if err != nil {
+		return fail(err)
+	}
 	ready := time.Now()
 	if err := b.hold(ctx, row); err != nil {
 		return fail(err)
@@ -134,9 +138,7 @@ func (b *Bench) playOnce(ctx context.Context, row Row, peer *Peer) Outcome {
 		return fail(fmt.Errorf("before the fault the emulator said %v", events))
 	}
 	_, console := b.m.Console(0)
-	b.watch.reset()
-	before, err := waited(b.m.cmd.Process.Pid)
-	if err != nil {
+	if measure, err = b.measureStall(); err != nil { // from now on it counts for the bound
 		return fail(err)
 	}
 	start := time.Now()
@@ -155,19 +157,15 @@ func (b *Bench) playOnce(ctx context.Context, row Row, peer *Peer) Outcome {
 	if n := len(o.Events); n > 0 && o.Events[n-1].isReset() {
 		o.Reset = o.Events[n-1].At
 	}
-	o.Stall = b.watch.reset()
-	after, e := waited(b.m.cmd.Process.Pid)
-	o.Starved = after - before
+	measure(&o)
 	text, _ := b.m.Console(console)
 	o.By = endedBy(o.Events, text)
-	if err = errors.Join(err, e); err != nil {
+	if err != nil || o.Reset.IsZero() {
 		stop()
 		<-granted
-		return fail(err)
-	}
-	if o.Reset.IsZero() {
-		stop()
-		<-granted
+		if err != nil {
+			o.Problems = append(o.Problems, err.Error())
+		}
 		return o
 	}
 	if err := b.m.Restart(ctx); err != nil {
@@ -179,6 +177,18 @@ func (b *Bench) playOnce(ctx context.Context, row Row, peer *Peer) Outcome {
 		o.Granted = at
 	}
 	return b.afterwards(ctx, o)
+}
+
+// measureStall begins to measure how long the host stands still; the returned function says it of an outcome.
+func (b *Bench) measureStall() (func(*Outcome), error) {
+	b.watch.reset()
+	before, err := waited(b.m.cmd.Process.Pid)
+	return func(o *Outcome) {
+		o.Stall = b.watch.reset()
+		if after, err := waited(b.m.cmd.Process.Pid); err == nil {
+			o.Starved = after - before
+		}
+	}, err
 }
 
 // afterwards boots and asks why.
