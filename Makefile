@@ -90,6 +90,7 @@ $(unitdir)    0644 packaging/systemd/leasedog-guard.service
 $(unitdir)    0644 packaging/systemd/leasedog-handover.service
 $(unitdir)    0644 packaging/systemd/leasedog-arbiter.service
 $(tmpfilesd)  0644 packaging/tmpfiles/leasedog.conf
+$(tmpfilesd)  0644 packaging/tmpfiles/leasedog-arbiter.conf
 $(sysusersd)  0644 packaging/sysusers/leasedog-arbiter.conf
 $(docdir)     0644 config/reference.toml
 $(docdir)     0644 config/arbiter.reference.toml

@@ -139,8 +139,11 @@ func syncFolder(path string) error {
 // makeFolder makes a folder that only its owner may enter, which is the owner of the folder above.
 func makeFolder(path string) error {
 	if err := os.Mkdir(path, folderMode); err != nil {
-		if errors.Is(err, fs.ErrExist) {
+		switch {
+		case errors.Is(err, fs.ErrExist):
 			return nil
+		case errors.Is(err, fs.ErrNotExist):
+			return &Error{File: filepath.Dir(path), What: "does not exist", Do: "systemd-tmpfiles --create makes the folders of leasedog", err: err}
 		}
 		return fmt.Errorf("make a folder: %w", err)
 	}

@@ -57,6 +57,10 @@ type Config struct {
 	Promotable bool `json:"promotable,omitempty"`
 	// TwoLeases adds a group of its own with a lease of its own.
 	TwoLeases bool `json:"two_leases,omitempty"`
+	// Insecure has the arbiter speak plain HTTP; otherwise the nodes join and prove themselves in TLS.
+	Insecure bool `json:"insecure,omitempty"`
+	// CertLife is the life of certificates, if not a year.
+	CertLife time.Duration `json:"cert_life,omitempty"`
 	// Mutant is a build tag of the node's binary with a mistake compiled in. Only for controls.
 	Mutant string `json:"mutant,omitempty"`
 }
@@ -66,10 +70,24 @@ func DefaultConfig() Config {
 	return Config{Suite: "bookworm", Stack: StackLeasedog, Profile: "lan", Token: time.Second}
 }
 
+// scheme is how the nodes reach the arbiter.
+func (c Config) scheme() string {
+	if c.Insecure {
+		return "http://"
+	}
+	return "https://"
+}
+
 func (c Config) String() string {
 	s := fmt.Sprintf("%s, %s", c.Suite, c.Stack)
 	if c.Stack == StackLeasedog {
 		s += ", profile " + c.Profile
+		if c.Insecure {
+			s += ", insecure"
+		}
+		if c.CertLife > 0 {
+			s += ", certificates of " + c.CertLife.String()
+		}
 		if c.Mutant != "" {
 			s += ", " + c.Mutant
 		}

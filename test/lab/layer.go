@@ -79,7 +79,7 @@ type values struct {
 
 func valuesOf(cfg Config) values {
 	v := values{Config: cfg, Token: cfg.Token.Milliseconds(), Heartbeat1: addresses(Node1)["hb"],
-		Heartbeat2: addresses(Node2)["hb"], ArbiterURL: arbiterURL, LAN: lanCIDR, VirtualIP: virtualIP,
+		Heartbeat2: addresses(Node2)["hb"], ArbiterURL: cfg.scheme() + arbiterPort, LAN: lanCIDR, VirtualIP: virtualIP,
 		Resources: []string{"g-app"}, PromotedRole: "Promoted", UnpromotedRole: "Unpromoted"}
 	if cfg.Promotable {
 		v.Resources = append(v.Resources, "ms-state")

@@ -16,7 +16,7 @@ const (
 	lanNet        = "10.77.2."
 	lanCIDR       = lanNet + "0/24"
 	virtualIP     = lanNet + "100"
-	arbiterURL    = "http://" + lanNet + "9:7443"
+	arbiterPort   = lanNet + "9:7443"
 	lockURL       = "http://" + lanNet + "9:8089"
 	heartbeatLink = "heartbeat"
 )

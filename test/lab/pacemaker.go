@@ -116,6 +116,11 @@ func (c *Cluster) idle(ctx context.Context) error {
 
 // configure waits for the pair to form and gives it its resources.
 func (c *Cluster) configure(ctx context.Context, cfg Config) error {
+	if cfg.Stack == StackLeasedog && !cfg.Insecure {
+		if err := c.enrol(ctx); err != nil {
+			return err
+		}
+	}
 	if err := waitFor(ctx, "the pair to form", joinLimit, func() error { return c.together(ctx) }); err != nil {
 		return err
 	}

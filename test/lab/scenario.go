@@ -36,7 +36,7 @@ type Scenario struct {
 // Scenarios returns the whole table, in the order in which it is best run: rows of one configuration follow each other.
 func Scenarios() []Scenario {
 	return slices.Concat(plainScenarios(), leaseScenarios(), faultScenarios(), lifeScenarios(), pauseScenarios(),
-		orderScenarios(), storeScenarios())
+		orderScenarios(), storeScenarios(), identityScenarios())
 }
 
 // Select returns the named scenarios, or all. Short leaves those of "make test".

@@ -13,7 +13,7 @@ const (
 	storeFile    = "/var/lib/leasedog-arbiter/arbiter.db"
 	storeCopy    = "/var/lib/leasedog-arbiter/lab-copy.db"
 	movedUnit    = "lab-arbiter-moved.service"
-	movedURL     = "http://" + lanNet + "9:7444"
+	movedPort    = lanNet + "9:7444"
 	movedFolder  = "/var/lib/lab-arbiter-moved"
 	movedConfig  = "/etc/leasedog/lab-moved.toml"
 	recoveryWait = 20 * time.Second // longer than H: a lease that only waits for its hold is granted within it
@@ -183,17 +183,17 @@ func playStoreRolledBack(ctx context.Context, r *Run) error {
 }
 
 // askAt has a node's agent ask at another address from now on.
-func (c *Cluster) askAt(ctx context.Context, node, url string) error {
+func (c *Cluster) askAt(ctx context.Context, node, hostPort string) error {
 	_, err := c.Exec(ctx, node, "/bin/sh", "-ec", fmt.Sprintf(
-		`sed -i 's|^urls = .*|urls = ["%s"]|' %s; systemctl restart %s`, url, agentConfig, agentUnit))
+		`sed -i 's|^urls = .*|urls = ["https://%s"]|' %s; systemctl restart %s`, hostPort, agentConfig, agentUnit))
 	return err
 }
 
 // startMoved serves a copy of the store as another machine would: with a machine-id of its own. Its max_hold is short, so
 // that the row need not wait for long.
 func (c *Cluster) startMoved(ctx context.Context) error {
-	if _, err := c.ExecInput(ctx, Arbiter, fmt.Sprintf("insecure = true\nallow_insecure_from = [%q]\nlisten = \":7444\"\n"+
-		"store = %q\ncontrol = %q\nmax_hold = \"10s\"\n", lanCIDR, movedFolder+"/arbiter.db", movedFolder+"/arbiter.sock"),
+	if _, err := c.ExecInput(ctx, Arbiter, fmt.Sprintf("listen = \":7444\"\n"+
+		"store = %q\ncontrol = %q\nmax_hold = \"10s\"\n", movedFolder+"/arbiter.db", movedFolder+"/arbiter.sock"),
 		"/bin/sh", "-ec", "cat > "+movedConfig); err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (c *Cluster) startMoved(ctx context.Context) error {
 func (r *Run) stopMoved(ctx context.Context) error {
 	return errors.Join(
 		r.withArbiterStopped(ctx, fmt.Sprintf("systemctl stop %s; cp -p %s/arbiter.db %s", movedUnit, movedFolder, storeFile)),
-		r.askAt(ctx, r.Holder, arbiterURL), r.askAt(ctx, r.Standby(), arbiterURL),
+		r.askAt(ctx, r.Holder, arbiterPort), r.askAt(ctx, r.Standby(), arbiterPort),
 		r.WaitSettled(ctx), r.renewals(ctx, 4), r.endRecovery(ctx),
 		r.onArbiter(ctx, "rm -r "+movedFolder+" "+movedConfig))
 }
@@ -229,7 +229,7 @@ func playArbiterMoved(ctx context.Context, r *Run) (err error) {
 	if err := r.startMoved(ctx); err != nil {
 		return err
 	}
-	err = r.Fault(r.Standby()+" asks at the new arbiter", func() error { return r.askAt(ctx, r.Standby(), movedURL) })
+	err = r.Fault(r.Standby()+" asks at the new arbiter", func() error { return r.askAt(ctx, r.Standby(), movedPort) })
 	if err != nil {
 		return err
 	}
@@ -239,7 +239,7 @@ func playArbiterMoved(ctx context.Context, r *Run) (err error) {
 	}
 	l, _, err := r.Status(ctx, r.Standby())
 	r.Event("%s: %s %q (%v)", r.Standby(), l.State, l.WhyNot, err)
-	if err := r.step(r.Holder+" asks at the new arbiter too", func() error { return r.askAt(ctx, r.Holder, movedURL) }); err != nil {
+	if err := r.step(r.Holder+" asks at the new arbiter too", func() error { return r.askAt(ctx, r.Holder, movedPort) }); err != nil {
 		return err
 	}
 	if err := r.expectGoesOn(ctx, r.Holder, budgetOf(r.Config.Profile).hold+3*time.Second); err != nil {
