@@ -17,6 +17,8 @@ type Files struct {
 	Cert    string // this side's certificate
 	Key     string
 	Revoked string // "" on a node: only the arbiter knows of revoked ones
+
+	other int // a user besides root and this process's who may own the files; 0: nobody
 }
 
 // Credentials are one consistent set of Files. They do not change.
@@ -36,7 +38,7 @@ type Credentials struct {
 func Load(f Files, role Role) (*Credentials, error) {
 	sum := sha256.New()
 	read := func(path string, secret bool) ([]byte, error) {
-		text, err := readFile(path, secret, maxFile)
+		text, err := readFileOf(path, secret, maxFile, f.other)
 		sum.Write(text)
 		return text, err
 	}
@@ -58,7 +60,7 @@ func Load(f Files, role Role) (*Credentials, error) {
 	}
 	if f.Revoked != "" {
 		var text []byte
-		if out.revoked, text, err = readRevoked(f.Revoked); err != nil {
+		if out.revoked, text, err = readRevoked(f.Revoked, f.other); err != nil {
 			return nil, err
 		}
 		sum.Write(text)

@@ -44,6 +44,11 @@ const credentialsFolder = "/run/credentials/"
 // readFile reads a file that only its owner can change; a secret one is for its owner's eyes only. The owner is this
 // process's user or root.
 func readFile(path string, secret bool, limit int) ([]byte, error) {
+	return readFileOf(path, secret, limit, -1)
+}
+
+// readFileOf also takes a file of one other user: root reads what the arbiter's own user has written.
+func readFileOf(path string, secret bool, limit, other int) ([]byte, error) {
 	bad := func(err error, do, format string, args ...any) error {
 		return &Error{File: path, What: fmt.Sprintf(format, args...), Do: do, err: err}
 	}
@@ -73,7 +78,7 @@ func readFile(path string, secret bool, limit int) ([]byte, error) {
 	if perm := info.Mode().Perm(); perm&forbidden != 0 {
 		return nil, bad(nil, do, "may be used by others than its owner (mode %04o)", perm)
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Uid != 0 && int(st.Uid) != os.Geteuid() && int(st.Uid) != other {
 		return nil, bad(nil, "", "belongs to another user")
 	}
 	text, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
@@ -155,8 +160,8 @@ func makeFolder(path string) error {
 }
 
 // readRevoked reads the list of revoked certificates: a serial number a line, and after it whatever people want to know.
-func readRevoked(path string) (map[string]bool, []byte, error) {
-	text, err := readFile(path, false, maxRevoked)
+func readRevoked(path string, other int) (map[string]bool, []byte, error) {
+	text, err := readFileOf(path, false, maxRevoked, other)
 	if err != nil {
 		return nil, nil, err
 	}

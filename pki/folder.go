@@ -34,7 +34,24 @@ func (f Folder) path(name string) string { return filepath.Join(f.Dir, name) }
 
 // Files are what the arbiter serves with.
 func (f Folder) Files() Files {
-	return Files{CA: f.path(fileCA), Cert: f.path(fileCert), Key: f.path(fileKey), Revoked: f.path(fileRevoked)}
+	return Files{CA: f.path(fileCA), Cert: f.path(fileCert), Key: f.path(fileKey), Revoked: f.path(fileRevoked), other: f.owner()}
+}
+
+// owner is who owns the folder, and so everything in it: a service with a user of its own. 0 if that is not known.
+func (f Folder) owner() int {
+	info, err := os.Stat(f.Dir)
+	if err != nil || info.Mode().Perm()&0o022 != 0 {
+		return 0
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0
+	}
+	return int(st.Uid)
+}
+
+func (f Folder) read(name string, secret bool, limit int) ([]byte, error) {
+	return readFileOf(f.path(name), secret, limit, f.owner())
 }
 
 // CAKey is where the CA's key is, or was: it may be kept elsewhere.
@@ -130,7 +147,7 @@ func (f Folder) signOwn(ca *Authority, pub crypto.PublicKey, life time.Duration,
 
 // CAs returns the bundle, newest first.
 func (f Folder) CAs() ([]*x509.Certificate, error) {
-	text, err := readFile(f.path(fileCA), false, maxFile)
+	text, err := f.read(fileCA, false, maxFile)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +170,7 @@ func (f Folder) Authority(keyFile string) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := readFile(keyFile, true, maxFile)
+	text, err := readFileOf(keyFile, true, maxFile, f.owner())
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +243,7 @@ func (f Folder) Revoke(serials []string, note string, now time.Time) error {
 		return err
 	}
 	defer unlock()
-	revoked, text, err := readRevoked(f.path(fileRevoked))
+	revoked, text, err := readRevoked(f.path(fileRevoked), f.owner())
 	if err != nil {
 		return err
 	}
@@ -243,7 +260,7 @@ func (f Folder) Revoke(serials []string, note string, now time.Time) error {
 
 // Revoked returns the serial numbers on the list.
 func (f Folder) Revoked() (map[string]bool, error) {
-	out, _, err := readRevoked(f.path(fileRevoked))
+	out, _, err := readRevoked(f.path(fileRevoked), f.owner())
 	return out, err
 }
 

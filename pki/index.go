@@ -30,7 +30,7 @@ const (
 
 // Index lists what was issued, oldest first.
 func (f Folder) Index() ([]Entry, error) {
-	text, err := readFile(f.path(fileIndex), false, maxIndex)
+	text, err := f.read(fileIndex, false, maxIndex)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // a folder whose CA is elsewhere
 	}

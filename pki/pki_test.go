@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -470,5 +471,57 @@ func TestPrune(t *testing.T) {
 	entries, err := f.Index()
 	if err != nil || len(entries) != 2 || !slices.ContainsFunc(entries, func(e Entry) bool { return e.How == "init" }) {
 		t.Errorf("%d entries, %v", len(entries), err)
+	}
+}
+
+// What root makes in a folder of the arbiter's user belongs to that user, and root reads what that user has made. A node's
+// files are root's.
+func TestOwners(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to give files away")
+	}
+	const service = 65534
+	h := newHands()
+	parent := t.TempDir()
+	if err := os.Chown(parent, service, service); err != nil {
+		t.Fatal(err)
+	}
+	f := Folder{Dir: filepath.Join(parent, "pki")}
+	if err := f.Init("test", 20*year, year, h.wall); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.RenewOwn(year, h.wall), f.Revoke(nil, "", h.wall), f.Roll("new", 20*year, h.wall), f.EndRoll(year, h.wall)); err != nil {
+		t.Error(err)
+	}
+	entries, err := os.ReadDir(f.Dir)
+	if err != nil || len(entries) < 7 {
+		t.Fatal(entries, err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || info.Sys().(*syscall.Stat_t).Uid != service {
+			t.Errorf("%s belongs to %v", e.Name(), info.Sys())
+		}
+	}
+	if _, err := Load(f.Files(), RoleArbiter); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chown(f.path(fileKey), 1234, 1234); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(f.Files(), RoleArbiter); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
+		t.Errorf("a third user's key: %v", err)
+	}
+	files := node(t, newFolder(t, h), h, "erp", "node1", year)
+	for _, path := range []string{files.CA, files.Cert, files.Key} {
+		if err := os.Chown(path, service, service); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(files, RoleNode); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
+			t.Errorf("%s: %v", path, err)
+		}
+		if err := os.Chown(path, 0, 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
