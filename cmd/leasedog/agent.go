@@ -51,7 +51,7 @@ func runAgent(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	live, err := openCredentials(conf, log)
+	live, err := openCredentials(conf, holdsSomething(), log)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func nodeFiles(conf config.Agent) pki.Files {
 
 // openCredentials reads this node's certificate; nil with insecure = true. What cannot be used is refused, unless a lease
 // is held in this boot: then the agent must run, if only to stop the resources in order instead of by a reset.
-func openCredentials(conf config.Agent, log *logrus.Logger) (*pki.Live, error) {
+func openCredentials(conf config.Agent, held bool, log *logrus.Logger) (*pki.Live, error) {
 	if conf.Insecure {
 		return nil, nil
 	}
@@ -36,7 +36,7 @@ func openCredentials(conf config.Agent, log *logrus.Logger) (*pki.Live, error) {
 	if errors.As(err, &file) && errors.Is(err, fs.ErrNotExist) {
 		file.Do = `"leasedog-arbiter pki code" at the arbiter and "leasedog join" here get this node a certificate`
 	}
-	if err == nil || !holdsSomething() {
+	if err == nil || !held {
 		return live, err
 	}
 	log.WithError(err).Error("this node's certificate is refused; while a lease is held the agent runs all the same, so that its resources are stopped in order")

@@ -18,6 +18,7 @@ import (
 
 	"github.com/leasedog/leasedog/arbiter"
 	"github.com/leasedog/leasedog/arbiter/api"
+	"github.com/leasedog/leasedog/arbiterclient"
 	"github.com/leasedog/leasedog/boottime"
 	"github.com/leasedog/leasedog/config"
 	"github.com/leasedog/leasedog/lease"
@@ -121,7 +122,7 @@ func (j *joinable) load() config.Agent {
 
 func TestJoin(t *testing.T) {
 	j := newJoinable(t)
-	if _, err := openCredentials(j.load(), quiet()); err == nil || !strings.Contains(err.Error(), "ca.pem: cannot be opened") {
+	if _, err := openCredentials(j.load(), false, quiet()); err == nil || !strings.Contains(err.Error(), "ca.pem: cannot be opened") {
 		t.Errorf("without a certificate: %v", err)
 	} else if code, hint := codeAndHint(err); code != exitConfig || !strings.Contains(hint, "leasedog join") {
 		t.Errorf("%d %s", code, hint)
@@ -133,7 +134,7 @@ func TestJoin(t *testing.T) {
 	if got := j.identity(); got != "leasedog://erp/node1" {
 		t.Error(got)
 	}
-	if _, err := openCredentials(j.load(), quiet()); err != nil {
+	if _, err := openCredentials(j.load(), false, quiet()); err != nil {
 		t.Error(err)
 	}
 	if info, err := os.Stat(j.dir + "/node.key"); err != nil || info.Mode().Perm() != 0o600 {
@@ -227,13 +228,13 @@ func TestFitsConfig(t *testing.T) {
 	if rc, text := j.run("", "join", j.url, "--node", "node2", "--code", j.code("erp", "node2")); rc != 0 {
 		t.Fatalf("%d %s", rc, text)
 	}
-	_, err := openCredentials(j.load(), quiet())
+	_, err := openCredentials(j.load(), false, quiet())
 	if err == nil || !strings.Contains(err.Error(), "is a certificate of leasedog://erp/node2") {
 		t.Errorf("%v", err)
 	}
 	conf := j.load()
 	conf.Node = ""
-	live, err := openCredentials(conf, quiet())
+	live, err := openCredentials(conf, false, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,4 +245,38 @@ func TestFitsConfig(t *testing.T) {
 	if _, alarms := describe("node1"); len(alarms) != 1 || !strings.Contains(alarms[0].Text, "this is node node1") {
 		t.Errorf("%v", alarms)
 	}
+}
+
+// An agent that finds a lease's record of this boot runs without a usable certificate, and says so: it stops in order
+// what would be stopped by a reset otherwise. It asks nobody meanwhile, and takes what is mended.
+func TestHeldLeaseOutlivesTheCertificate(t *testing.T) {
+	j := newJoinable(t)
+	live, err := openCredentials(j.load(), true, quiet())
+	if err != nil || live == nil || live.Current() != nil {
+		t.Fatalf("%v %v", live, err)
+	}
+	client, err := arbiterclient.New(arbiterclient.Options{URLs: []string{j.url}, TLS: live, Cluster: "erp", RequestTimeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if a, err := client.Ask(ctx, "pg", lease.Renew{Epoch: 1, Seq: 1}); err == nil {
+		t.Errorf("an answer without a certificate: %+v", a)
+	}
+	r := &pki.Renewer{Live: live, Asker: client, Note: func(string, error) {}}
+	c, alarms := describeCertificate(r, j.load())("node1")
+	if c != nil || len(alarms) != 1 || !strings.Contains(alarms[0].Text, "ca.pem: cannot be opened") {
+		t.Errorf("%+v %v", c, alarms)
+	}
+	if rc, text := j.run("", "join", j.url, "--code", j.code("erp", "node1")); rc != 0 {
+		t.Fatalf("%d %s", rc, text)
+	}
+	if _, err := live.Reload(); err != nil || live.Current() == nil {
+		t.Error(err)
+	}
+	if err := client.Try(ctx, live); err != nil {
+		t.Error(err)
+	}
+	client.Reconnect()
 }
