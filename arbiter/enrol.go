@@ -239,7 +239,7 @@ func (s *Server) authorities(*http.Request, peer) (any, error) {
 	return out, nil
 }
 
-// leaves are the newest certificates that nodes have shown.
+// leaves are the newest certificates that peers have shown.
 type leaves struct {
 	mu sync.Mutex
 	of map[string]*x509.Certificate // by identity
@@ -247,9 +247,9 @@ type leaves struct {
 
 const maxLeaves = 4 * maxClusters
 
-// seen remembers a node's certificate.
+// seen remembers a peer's certificate.
 func (s *Server) seen(p peer) {
-	if p.insecure || p.Identity.Role != pki.RoleNode {
+	if p.insecure {
 		return
 	}
 	name := p.Identity.String()
@@ -260,6 +260,22 @@ func (s *Server) seen(p peer) {
 		return
 	}
 	s.leaves.of[name] = p.Cert
+}
+
+// seenCAs says whose certificates have been shown: a CA that nobody uses any more can go.
+func (s *Server) seenCAs(*http.Request) (any, error) {
+	out := api.Seen{CA: map[string]string{}}
+	if s.opt.TLS == nil {
+		return out, nil
+	}
+	s.leaves.mu.Lock()
+	defer s.leaves.mu.Unlock()
+	for name, leaf := range s.leaves.of {
+		if ca := s.opt.TLS.Current().Issuer(leaf); ca != nil {
+			out.CA[name] = pki.ShortFingerprint(ca)
+		}
+	}
+	return out, nil
 }
 
 // certificates is the arbiter's own, for the status.

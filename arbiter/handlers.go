@@ -93,6 +93,7 @@ func (s *Server) ControlHandler() http.Handler {
 	mux.HandleFunc("GET "+api.PathCluster, answer(s.statusOfOne))
 	mux.HandleFunc("GET "+api.PathHistory, answer(s.history))
 	mux.HandleFunc("POST "+api.PathCode, answer(s.makeCode))
+	mux.HandleFunc("GET "+api.PathSeen, answer(s.seenCAs))
 	mux.HandleFunc("POST "+api.PathRecover, answer(func(r *http.Request) (any, error) {
 		return s.operator(r, func(id lease.RequestID) (lease.GrantorEvent, error) { return lease.OperatorRecover{ID: id}, nil })
 	}))

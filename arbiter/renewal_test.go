@@ -2,12 +2,14 @@ package arbiter
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/leasedog/leasedog/arbiter/api"
 	"github.com/leasedog/leasedog/arbiterclient"
 	"github.com/leasedog/leasedog/boottime"
 	"github.com/leasedog/leasedog/lease"
@@ -134,17 +136,30 @@ func TestRenewalOverARoll(t *testing.T) {
 	s.reload()
 	r.client.Reconnect()
 	r.renews("the node has not looked yet")
-	if behind, err := s.folder.Behind(now); err != nil || len(behind) != 1 {
-		t.Errorf("%v %v", behind, err)
+	behind := func(want int, when string) {
+		t.Helper()
+		w := record0()
+		s.server.ControlHandler().ServeHTTP(w, newRequest("GET", api.PathSeen))
+		var seen api.Seen
+		if err := json.Unmarshal(w.Body.Bytes(), &seen); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.folder.Behind(now, seen.CA); err != nil || len(got) != want {
+			t.Errorf("%s: %v are behind, want %d (%v)", when, got, want, err)
+		}
 	}
+	behind(1, "before the node has looked")
+	key, _ := pki.NewKey() // an answer that is lost
+	if _, err := s.folder.Issue(pki.Request{Identity: node("erp", "a"), Key: key.Public(), Life: year, How: "renew"}, now); err != nil {
+		t.Fatal(err)
+	}
+	behind(1, "issued, and not used")
 	was := r.serial()
 	r.step("two CAs")
 	if r.serial() == was || len(r.live.Current().CAs) != 2 {
 		t.Errorf("the node did not follow: %v", r.notes)
 	}
-	if behind, err := s.folder.Behind(now); err != nil || len(behind) != 0 {
-		t.Errorf("%v %v", behind, err)
-	}
+	behind(0, "used")
 	if err := s.folder.EndRoll(year, now); err != nil {
 		t.Fatal(err)
 	}

@@ -297,9 +297,10 @@ func (f Folder) Roll(name string, caLife time.Duration, now time.Time) error {
 	return f.writeCAKey(fileCAKey, ca)
 }
 
-// Behind returns the identities whose newest certificate is not of the CA that signs now: after EndRoll they would be
-// refused.
-func (f Folder) Behind(now time.Time) ([]Identity, error) {
+// Behind returns the identities that are not known to use a certificate of the CA that signs now: after EndRoll they
+// would be refused. seen is which CA signed what each has shown to the arbiter; that one was issued is no proof that it
+// arrived. Of readers and admins, which need not be there, the issue is enough.
+func (f Folder) Behind(now time.Time, seen map[string]string) ([]Identity, error) {
 	ca, err := f.Authority("")
 	if err != nil {
 		return nil, err
@@ -324,7 +325,9 @@ func (f Folder) Behind(now time.Time) ([]Identity, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", f.path(fileIndex), err)
 		}
-		if e.CA != ShortFingerprint(ca.Cert) && id.Role != RoleArbiter {
+		signer := ShortFingerprint(ca.Cert)
+		shown, there := seen[name]
+		if id.Role != RoleArbiter && (e.CA != signer || there && shown != signer || !there && id.Role == RoleNode) {
 			out = append(out, id)
 		}
 	}

@@ -2,12 +2,13 @@ package api
 
 import "time"
 
-// Paths of the local control socket, which only root and the arbiter's own user may open. They answer with Answer, PathCode with Code.
+// Paths of the local control socket, which only root and the arbiter's own user may open. They answer with Answer, PathCode with Code, PathSeen with Seen.
 const (
 	PathRecover = "/v1/clusters/{cluster}/recover"
 	PathFree    = "/v1/clusters/{cluster}/leases/{lease}/free"
 	PathUnbar   = "/v1/clusters/{cluster}/nodes/{node}/unbar"
 	PathCode    = "/v1/clusters/{cluster}/nodes/{node}/code"
+	PathSeen    = "/v1/seen"
 )
 
 // Free gives away a lease whose holder is off.
@@ -20,6 +21,12 @@ type Free struct {
 type Code struct {
 	Code  string `json:"code"`
 	ForNS int64  `json:"for_ns"`
+}
+
+// Seen is, of each identity that was there since the arbiter started, the short fingerprint of the CA that signed the newest
+// certificate it has shown.
+type Seen struct {
+	CA map[string]string `json:"ca"`
 }
 
 // Transition is a line of the history. At is wall clock time, for humans.

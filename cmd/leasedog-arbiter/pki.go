@@ -288,7 +288,8 @@ func newPKIRoll(p *pkiOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "roll [--end]", Short: "replace the CA without a stop", Args: exactly(0),
 		Long: "Replace the CA. It makes a new one that signs from now on, and both are trusted: nodes take it by themselves when they next\n" +
-			"look, an hour later at most. When \"pki show\" says that nobody is behind, \"pki roll --end\" takes the old one away.",
+			"look, an hour later at most. \"pki roll --end\" takes the old one away: it asks the running arbiter whether every node has been\n" +
+			"there with a certificate of the new one, and is refused until then.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, life, err := p.folder()
 			if err != nil {
@@ -302,13 +303,20 @@ func newPKIRoll(p *pkiOptions) *cobra.Command {
 				_, err = fmt.Fprintln(cmd.OutOrStdout(), "two CAs are trusted now; next, when \"pki show\" says that nobody is behind: leasedog-arbiter pki roll --end")
 				return err
 			}
-			behind, err := f.Behind(now)
+			var seen api.Seen
+			if !yes {
+				if err := control(cmd.Context(), p.configPath, http.MethodGet, api.PathSeen, nil, &seen); err != nil {
+					return err
+				}
+			}
+			behind, err := f.Behind(now, seen.CA)
 			if err != nil {
 				return noKeyHint(err)
 			}
 			if len(behind) > 0 && !yes {
 				return &exitError{code: exitTryAgain, err: fmt.Errorf("the old CA is still needed by %s", join(behind)),
-					hint: "nodes renew when they next look; --yes ends the roll all the same, and those must join again"}
+					hint: "nodes renew when they next look, and count when they were here with it; --yes ends the roll all the same, " +
+						"and those must join again"}
 			}
 			if err := f.EndRoll(life, now); err != nil {
 				return err
