@@ -103,7 +103,7 @@ func guardMistakes() []mistake {
 		{"no kill timer around the feed", "guards", []edit{
 			{"deadman.go", "		d.act(DeadmanAction{Do: DeadmanSetTimer, At: at})\n", ""}}},
 		{"the kill timer is not moved with a shorter deadline", "pauses", []edit{
-			{"deadman.go", "		d.armed[i].Until, d.armed[i].Sent, d.armed[i].Instance = until, e.Sent, e.Instance\n		d.setTimer()\n",
+			{"deadman.go", "		d.armed[i].Until, d.armed[i].Sent, d.armed[i].Instance = until, e.Sent, e.Instance\n		d.setTimer(now)\n",
 				"		d.act(DeadmanAction{Do: DeadmanAccept, Lease: e.Lease, At: until})\n		return\n"}}},
 		{"a pause of the machine is taken off nothing", "machines", []edit{
 			{"deadman.go", "		d.armed[i].Until = d.armed[i].Until.Add(-e.Size)", "		_ = i"}}},

@@ -67,21 +67,38 @@ func TestHistories(t *testing.T) {
 	binary := build(t)
 	for i := range *rounds {
 		opt := Options{Seed: *seed + uint64(i), For: *length, Kills: max(1, int(*length/(3*time.Second))), Leases: 3, Nodes: 3, Blind: i%2 == 0}
-		res := round(t, binary, opt)
-		if err := Busy(res.Ops, opt.Kills); err != nil {
-			t.Errorf("seed %d: %v", opt.Seed, err)
+		// On a machine that is busy with something else too little may happen in the time of one round.
+		quiet := ErrQuiet
+		for try := 0; quiet != nil && try < quietRounds; try++ {
+			opt.Seed += uint64(*rounds * try)
+			quiet = judge(t, opt, round(t, binary, opt))
 		}
-		if res.Recoveries > 0 {
-			t.Errorf("seed %d: %d answers say that the arbiter found itself behind what nodes had seen", opt.Seed, res.Recoveries)
+		if quiet != nil {
+			t.Error(quiet)
 		}
-		for _, v := range Check(res.Ops, time.Minute) {
-			if !v.OK {
-				t.Errorf("seed %d, lease %s: %s", opt.Seed, v.Lease, v.Why)
-				keep(t, opt.Seed, res.Ops)
-			}
-		}
-		t.Logf("seed %d: %s", opt.Seed, count(res.Ops))
 	}
+}
+
+// quietRounds is how often a round is played in which too little happened.
+const quietRounds = 5
+
+// judge checks one round, and returns whether enough happened in it for that to mean something.
+func judge(t *testing.T, opt Options, res Result) error {
+	t.Helper()
+	if res.Recoveries > 0 {
+		t.Errorf("seed %d: %d answers say that the arbiter found itself behind what nodes had seen", opt.Seed, res.Recoveries)
+	}
+	for _, v := range Check(res.Ops, time.Minute) {
+		if !v.OK {
+			t.Errorf("seed %d, lease %s: %s", opt.Seed, v.Lease, v.Why)
+			keep(t, opt.Seed, res.Ops)
+		}
+	}
+	t.Logf("seed %d: %s", opt.Seed, count(res.Ops))
+	if err := Busy(res.Ops, opt.Kills); err != nil {
+		return fmt.Errorf("seed %d: %w", opt.Seed, err)
+	}
+	return nil
 }
 
 // keep writes a history for whoever has to look at it: go test -artifacts.

@@ -176,7 +176,7 @@ func newNodes(opt Options, rec *recorder) ([]*node, error) {
 		for i := range opt.Nodes {
 			name := fmt.Sprintf("l%dn%d", l, i)
 			client, err := arbiterclient.New(arbiterclient.Options{URLs: []string{opt.Arbiter.URL}, Cluster: cluster, Node: name,
-				RequestTimeout: timeout})
+				RequestTimeout: timeout, Insecure: true})
 			if err != nil {
 				return nil, err
 			}
