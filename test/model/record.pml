@@ -14,7 +14,8 @@
  *
  * Which faults may happen: PAUSE, AGENTS (restarts of node 0's agent), BOOTS (reboots of each node), RESTARTS (of the
  * arbiter), CLONE (node 1 is a machine with node 0's name), ROLLBACK (an old store comes back: DECLARED, so that the
- * arbiter knows it; else every node has heard of every change, see DESIGN 4.3.7). SEQS and PEERSEQS bound the requests of a boot of node 0 and 1, EPOCHS the grants.
+ * arbiter knows it; else every node has heard of every change, 4.3.7). SEQS and PEERSEQS bound the requests of a boot of
+ * node 0 and of node 1, EPOCHS the grants.
  * Any macro that begins with NO_ or BAD_ takes one rule away.
  */
 #ifndef BOOTS
