@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -151,6 +154,9 @@ func TestAsk_NoAnswer(t *testing.T) {
 		"redirect": {serve(t, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, answering(t, good()), http.StatusTemporaryRedirect)
 		}), "status 307"},
+		"redirect of another kind": {serve(t, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, answering(t, good()), http.StatusFound)
+		}), "never redirects"},
 		"nobody listens": {"http://" + closedPort(t), "refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -186,8 +192,8 @@ func TestAsk_DeadlineOverTheBody(t *testing.T) {
 	if _, err := c.Ask(ctx, "pg", renewal); err == nil {
 		t.Fatal("an answer without a body")
 	}
-	if _, err := c.Ask(context.Background(), "pg", renewal); err == nil {
-		t.Fatal("a request without a deadline was sent")
+	if _, err := c.Ask(context.Background(), "pg", renewal); err == nil || !strings.Contains(err.Error(), "no deadline") {
+		t.Fatalf("a request without a deadline was sent: %v", err)
 	}
 }
 
@@ -250,12 +256,35 @@ func TestAsk_NewConnectionAfterAnError(t *testing.T) {
 	}
 }
 
-// The environment's proxies do not decide where a lease is asked for.
+// The environment's proxies do not decide where a lease is asked for. (net/http asks no proxy for an address of this
+// machine, whatever the environment says: a server here would see no difference.)
 func TestAsk_NoProxy(t *testing.T) {
-	t.Setenv("HTTP_PROXY", "http://"+closedPort(t))
-	t.Setenv("http_proxy", "http://"+closedPort(t))
-	if _, err := ask(t, answering(t, good())); err != nil {
+	u := &url.URL{Scheme: "http", Host: "10.0.9.1:7443"}
+	if newTarget(u, time.Second).http.Transport.(*http.Transport).Proxy != nil {
+		t.Error("something else than the configuration may choose a proxy")
+	}
+}
+
+// Data that the arbiter's host does not acknowledge ends the connection after T.
+func TestDial_UserTimeout(t *testing.T) {
+	u, err := url.Parse(answering(t, good()))
+	if err != nil {
 		t.Fatal(err)
+	}
+	conn, err := newTarget(u, 750*time.Millisecond).dial(t.Context(), u.Hostname(), u.Port(), 750*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := 0
+	if err := errors.Join(raw.Control(func(fd uintptr) {
+		got, err = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout)
+	}), err); err != nil || got != 750 {
+		t.Errorf("TCP_USER_TIMEOUT is %d ms (%v), want 750", got, err)
 	}
 }
 

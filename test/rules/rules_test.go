@@ -90,10 +90,17 @@ func TestJudge(t *testing.T) {
 		{"no test failed", "panic: x\nFAIL\tx\t0.1s\n", true, "", true},
 		{"timed out", "panic: test timed out after 1m\n\trunning tests:\n\t\tTestA (1m)\nFAIL\tx\t60s\n", true, "", true},
 	} {
-		got, err := judge([]byte(c.out), c.failed)
+		got, err := judge([]byte(c.out), c.failed, false)
 		if got != c.want || (err != nil) != c.bad {
 			t.Errorf("%s: %q, %v", c.name, got, err)
 		}
+	}
+}
+
+func TestJudgeOfARuleAgainstHanging(t *testing.T) {
+	out := "panic: test timed out after 2m0s\n\trunning tests:\n\t\tTestA (2m0s)\nFAIL\tx\t60s\n"
+	if got, err := judge([]byte(out), true, true); got != "TestA (does not end)" || err != nil {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

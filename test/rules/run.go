@@ -94,11 +94,11 @@ func (r Runner) try(ctx context.Context, rule Rule) (string, error) {
 		return "", err
 	}
 	for _, pkg := range rule.packages() {
-		out, failed, err := r.test(ctx, root, overlay, pkg)
+		out, failed, err := r.test(ctx, root, overlay, pkg, rule.Hangs)
 		if err != nil {
 			return "", err
 		}
-		test, err := judge(out, failed)
+		test, err := judge(out, failed, rule.Hangs)
 		if err != nil || test != "" {
 			return pkg + ": " + test, err
 		}
@@ -108,10 +108,14 @@ func (r Runner) try(ctx context.Context, rule Rule) (string, error) {
 
 // test runs the tests of one package behind everything else that the machine does. Vetting would find fault with the
 // changed text, and is not what is asked.
-func (r Runner) test(ctx context.Context, root, overlay, pkg string) (out []byte, failed bool, err error) {
+func (r Runner) test(ctx context.Context, root, overlay, pkg string, hangs bool) (out []byte, failed bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	args := []string{"-C", root, "nice", "-n", "19", r.Go, "test", "-vet=off", "-count=1", "-failfast", "-timeout", "15m",
+	timeout := "15m"
+	if hangs {
+		timeout = "2m"
+	}
+	args := []string{"-C", root, "nice", "-n", "19", r.Go, "test", "-vet=off", "-count=1", "-failfast", "-timeout", timeout,
 		"-overlay", overlay, "./" + pkg}
 	res, err := command.Exec{}.Run(ctx, command.Cmd{Path: "/usr/bin/env", Args: args, Env: environment(), MaxOutput: 64 << 20})
 	var exit *command.Error
@@ -136,13 +140,19 @@ func environment() []string {
 	return out
 }
 
-var redTest = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)`)
+var (
+	redTest  = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)`)
+	hungTest = regexp.MustCompile(`panic: test timed out[^\n]*\n\s*running tests:\n\s*(\S+)`)
+)
 
 // judge returns the name of the test that failed, the innermost one. A change that does not compile, or ends the program
-// outside of a test, has not been noticed by a test.
-func judge(out []byte, failed bool) (string, error) {
+// outside of a test, has not been noticed by a test; nor has one that hangs, unless the rule is one against hanging.
+func judge(out []byte, failed, hangs bool) (string, error) {
 	if !failed {
 		return "", nil
+	}
+	if m := hungTest.FindSubmatch(out); m != nil && hangs {
+		return string(m[1]) + " (does not end)", nil
 	}
 	name := ""
 	for _, m := range redTest.FindAllSubmatch(out, -1) {

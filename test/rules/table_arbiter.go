@@ -190,7 +190,8 @@ func recoveryRules() []Rule {
 			"suspect: snap.Suspect, started", "suspect: false, started")},
 		{ID: "4.3.7", Without: "an absurd generation is refused", Edits: one(recoveryFile,
 			"if seen.Generation > own.Generation && seen.Generation-own.Generation > MaxLead {", "if false {")},
-		{ID: "4.3.7", Without: "a lower generation is ignored", Edits: one(knownFile, "	case a.Stamp.Generation < left.Generation:", "	case false:")},
+		{ID: "4.3.7", Without: "a lower generation is ignored", Edits: one(knownFile,
+			"	case a.Stamp.Generation < left.Generation:\n", "	case a.Stamp.Generation < left.Generation:\n		return nil\n	case false:\n")},
 		{ID: "4.3.7", Without: "another id is ignored", Edits: []Edit{
 			{knownFile, "	case id != left.StoreID:\n", "	case false:\n"},
 			{knownFile, "case left.StoreID != k.Stamp.StoreID && id != k.Stamp.StoreID:", "case false:"}}},
