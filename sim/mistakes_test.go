@@ -84,8 +84,6 @@ func holderMistakes() []mistake {
 			{"holder_step.go", "	inTime := guarded && now", "	inTime := now"}}},
 		{"nothing is renewed while leaving", "moves", []edit{
 			{"holder_step.go", "	case Winning, Held, Leaving, Resuming:\n		h.sendRenew(now)", "	case Winning, Held, Resuming:\n		h.sendRenew(now)"}}},
-		{"an answer is judged by what is known now", "leases", []edit{
-			{"known.go", "	id := a.Stamp.StoreID\n", "	id := a.Stamp.StoreID\n	left = k.Stamp\n"}}},
 		{"the new store's id is never taken", "stores", []edit{
 			{"known.go", "if a.Verdict == Recovery && a.Echo != nil && *a.Echo == left {", "if false {"}}},
 		{"drift is ignored", "drift", []edit{
@@ -165,8 +163,6 @@ func grantMistakes() []mistake {
 			{"grantor_renew.go", "		l.holdEnd = Later(l.holdEnd, now.Add(l.rec.Hold))", "		h := l.rec.Hold\n		for _, w := range l.waiters {\n			if w.req.Hold != 0 {\n				h = min(h, w.req.Hold)\n			}\n		}\n		l.holdEnd = Later(l.holdEnd, now.Add(h))"}}},
 		{"the hold begins with the grant and not with renewals", "hang", []edit{
 			{"grantor_renew.go", "		l.holdEnd = Later(l.holdEnd, now.Add(l.rec.Hold))", "		if l.holdEnd == 0 {\n			l.holdEnd = now.Add(l.rec.Hold)\n		}"}}},
-		{"a lapsed grant may be renewed", "slow", []edit{
-			{"grantor_renew.go", "	case l.lapsed:\n", "	case false:\n"}}},
 		{"an unrenewed grant does not lapse", "slow", []edit{
 			{"grantor_renew.go", "		if l.lapseAt != 0 && !l.lapsed && now >= l.lapseAt {", "		if false {"},
 			{"grantor_acquire.go", "unused && l.rec.Holder", "false && unused && l.rec.Holder"}}},
