@@ -211,11 +211,11 @@ func (s *secure) untouched(holder *http.Client, scheme, before string) {
 
 func (s *secure) told(reason, identity string, before uint64) {
 	s.t.Helper()
+	if !s.log.await("refused: ", "identity="+identity+" ", "reason="+reason+" ", "address=127.0.0.1:") {
+		s.t.Errorf("no line of the log with %s and %s:\n%s", identity, reason, strings.Join(s.log.lines, "\n"))
+	}
 	if after := s.counted(reason); after != before+1 {
 		s.t.Errorf("%s was counted %d times, want 1: %v", reason, after-before, s.server.refusals.snapshot())
-	}
-	if !s.log.find("refused: ", "identity="+identity+" ", "reason="+reason+" ", "address=127.0.0.1:") {
-		s.t.Errorf("no line of the log with %s and %s:\n%s", identity, reason, strings.Join(s.log.lines, "\n"))
 	}
 }
 

@@ -50,6 +50,7 @@ func (w *wall) move(d time.Duration) {
 type logs struct {
 	mu    sync.Mutex
 	lines []string
+	more  chan struct{} // closed by the next line
 }
 
 func (l *logs) Levels() []logrus.Level { return logrus.AllLevels }
@@ -58,7 +59,33 @@ func (l *logs) Fire(e *logrus.Entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, fmt.Sprintf("%s identity=%v reason=%v address=%v", e.Message, e.Data["identity"], e.Data["reason"], e.Data["address"]))
+	if l.more != nil {
+		close(l.more)
+		l.more = nil
+	}
 	return nil
+}
+
+// await waits for a line: a peer may hear of its refusal before it is written down.
+func (l *logs) await(parts ...string) bool {
+	late := time.NewTimer(20 * time.Second)
+	defer late.Stop()
+	for {
+		l.mu.Lock()
+		if l.more == nil {
+			l.more = make(chan struct{})
+		}
+		more := l.more
+		l.mu.Unlock()
+		if l.find(parts...) {
+			return true
+		}
+		select {
+		case <-more:
+		case <-late.C:
+			return false
+		}
+	}
 }
 
 func (l *logs) find(parts ...string) bool {

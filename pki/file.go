@@ -41,6 +41,17 @@ const maxFile = 64 << 10
 // unit's group, which there is the unit.
 const credentialsFolder = "/run/credentials/"
 
+// forbidden are the bits of a mode that others than the owner may not have.
+func forbidden(path string, secret bool) fs.FileMode {
+	switch {
+	case !secret:
+		return 0o022
+	case strings.HasPrefix(path, credentialsFolder):
+		return 0o037
+	}
+	return 0o077
+}
+
 // readFile reads a file that only its owner can change; a secret one is for its owner's eyes only. The owner is this
 // process's user or root.
 func readFile(path string, secret bool, limit int) ([]byte, error) {
@@ -68,14 +79,11 @@ func readFileOf(path string, secret bool, limit, other int) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, bad(nil, "", "is not a regular file")
 	}
-	forbidden, do := fs.FileMode(0o022), "chmod go-w "+path
+	do := "chmod go-w " + path
 	if secret {
-		forbidden, do = 0o077, "chmod go= "+path
-		if strings.HasPrefix(path, credentialsFolder) {
-			forbidden = 0o037
-		}
+		do = "chmod go= " + path
 	}
-	if perm := info.Mode().Perm(); perm&forbidden != 0 {
+	if perm := info.Mode().Perm(); perm&forbidden(path, secret) != 0 {
 		return nil, bad(nil, do, "may be used by others than its owner (mode %04o)", perm)
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Uid != 0 && int(st.Uid) != os.Geteuid() && int(st.Uid) != other {

@@ -60,6 +60,12 @@ func (f Folder) CAKey() string { return f.path(fileCAKey) }
 // ErrNoCAKey says that the CA's key is not here, which is a way to run an arbiter.
 var ErrNoCAKey = errors.New("the CA's key is not kept here")
 
+// Nobody holds the lock for long: after a few seconds somebody hangs, and that is told.
+const (
+	lockTries = 100
+	lockPause = 50 * time.Millisecond
+)
+
 // lock keeps other processes out until the returned function is called.
 func (f Folder) lock() (unlock func(), err error) {
 	file, err := os.OpenFile(f.path(fileLock), os.O_CREATE|os.O_RDWR, keyMode)
@@ -67,8 +73,15 @@ func (f Folder) lock() (unlock func(), err error) {
 		return nil, fmt.Errorf("lock %s: %w", f.Dir, err)
 	}
 	err = giveToOwnerOf(f.Dir, file)
-	if err == nil {
-		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX)
+	for tries := 0; err == nil; tries++ {
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if errors.Is(err, syscall.EWOULDBLOCK) && tries < lockTries {
+			err = nil
+			time.Sleep(lockPause)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Dir, err), file.Close())

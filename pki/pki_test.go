@@ -460,6 +460,50 @@ func TestFolder_NeverReplaces(t *testing.T) {
 	}
 }
 
+func TestForbiddenModes(t *testing.T) {
+	for _, c := range []struct {
+		path   string
+		secret bool
+		mode   os.FileMode
+		ok     bool
+	}{
+		{"/etc/leasedog/pki/node.key", true, 0o600, true}, {"/etc/leasedog/pki/node.key", true, 0o400, true},
+		{"/etc/leasedog/pki/node.key", true, 0o440, false}, {"/etc/leasedog/pki/node.key", true, 0o604, false},
+		{"/run/credentials/leasedog.service/key", true, 0o440, true}, {"/run/credentials/leasedog.service/key", true, 0o460, false},
+		{"/run/credentials/leasedog.service/key", true, 0o444, false}, {"/run/credentials-of-mine/key", true, 0o440, false},
+		{"/etc/leasedog/pki/ca.pem", false, 0o644, true}, {"/etc/leasedog/pki/ca.pem", false, 0o664, false},
+		{"/etc/leasedog/pki/ca.pem", false, 0o646, false},
+	} {
+		if ok := c.mode&forbidden(c.path, c.secret) == 0; ok != c.ok {
+			t.Errorf("%s with %04o: %v, want %v", c.path, c.mode, ok, c.ok)
+		}
+	}
+}
+
+// Two processes that issue at once both do.
+func TestIssueSideBySide(t *testing.T) {
+	h := newHands()
+	f := newFolder(t, h)
+	errs := make(chan error, 8)
+	for range cap(errs) {
+		go func() {
+			key, err := NewKey()
+			if err == nil {
+				_, err = f.Issue(Request{Identity: Identity{Role: RoleReader}, Key: key.Public(), Life: year, How: "issue"}, h.wall)
+			}
+			errs <- err
+		}()
+	}
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if entries, err := f.Index(); err != nil || len(entries) != cap(errs)+1 {
+		t.Errorf("%d entries, %v", len(entries), err)
+	}
+}
+
 func TestPrune(t *testing.T) {
 	h := newHands()
 	f := newFolder(t, h)

@@ -140,7 +140,9 @@ func playRotation(ctx context.Context, r *Run) error {
 	}
 	err = waitFor(ctx, "both nodes to follow", 30*time.Second, func() error {
 		out, err := r.Exec(ctx, Arbiter, "leasedog-arbiter", "pki", "roll", "--end")
-		r.Event("pki roll --end: %s%v", strings.TrimSpace(out), err)
+		if err == nil {
+			r.Event("pki roll --end: %s", strings.TrimSpace(out))
+		}
 		return err
 	})
 	if err != nil {
