@@ -260,7 +260,7 @@ func TestAsk_NewConnectionAfterAnError(t *testing.T) {
 // machine, whatever the environment says: a server here would see no difference.)
 func TestAsk_NoProxy(t *testing.T) {
 	u := &url.URL{Scheme: "http", Host: "10.0.9.1:7443"}
-	if newTarget(u, time.Second).http.Transport.(*http.Transport).Proxy != nil {
+	if newTarget(u, time.Second, nil).http.Load().Transport.(*http.Transport).Proxy != nil {
 		t.Error("something else than the configuration may choose a proxy")
 	}
 }
@@ -271,7 +271,7 @@ func TestDial_UserTimeout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := newTarget(u, 750*time.Millisecond).dial(t.Context(), u.Hostname(), u.Port(), 750*time.Millisecond)
+	conn, err := newTarget(u, 750*time.Millisecond, nil).dial(t.Context(), u.Hostname(), u.Port(), 750*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
