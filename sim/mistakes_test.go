@@ -124,7 +124,7 @@ func pauseMistakes() []mistake {
 			{"holder_pause.go", "	case h.pauseFor > 0 && a.Hold < need:", "	case false && a.Hold < need:"}}},
 		{"after a restart a pause ends with the ordinary hold", "pauses", []edit{
 			{"grantor_record.go", "	case r.State == RecordPaused && r.PauseHold == 0:\n		return 0, false\n", ""}}},
-		{"resume asked elsewhere ends the pause", "pauses", []edit{
+		{"resume asked elsewhere ends the pause", "resumes", []edit{
 			{"grantor_operator.go", "	l.resumeAsk = true\n", "	l.resumeAsk = true\n	l.holdEnd = g.at.Add(l.rec.Hold)\n"}}},
 	}
 }
@@ -189,7 +189,7 @@ func recoveryMistakes() []mistake {
 	return []mistake{
 		{"a recovery does not wait for max_hold", "stores", []edit{
 			{"grantor_recovery.go", "	if now < g.recoveryWait() {\n		return\n	}\n", ""}}},
-		{"a recovery does not wait for both nodes", "stores", []edit{
+		{"a recovery does not wait for both nodes", "lost", []edit{
 			{"grantor_recovery.go", "		if len(l.reported) < 2 || now", "		if now"}}},
 		{"a recovery takes no claims", "stores", []edit{
 			{"grantor_recovery.go", "		rec, take := g.recordOfClaim(l, r, *c.claim)", "		rec, take := g.recordOfClaim(l, r, *c.claim)\n		take = false"}}},

@@ -20,7 +20,7 @@ func presets() map[string]Config {
 	lan := func(prefer ...string) Config { return Config{Profile: "lan", Arbiters: 1, Prefer: prefer} }
 	several := lan(hang, "cut", "restart arbiter")
 	several.Arbiters = 3
-	wide := lan(hang)
+	wide := Config{Arbiters: 1, Nodes: 2, Faults: []string{hang}}
 	wide.Budget = withoutMargin()
 	mixed := Config{Profile: "standard", Arbiters: 1, Nodes: 2, Mixed: true, Prefer: []string{hang, "cut", "crash"}}
 	leases := lan(hang, "leave", "switchover", "cut")
@@ -29,7 +29,9 @@ func presets() map[string]Config {
 		"leases":   leases,
 		"mixed":    mixed,
 		"slow":     lan("slow", "lossy", "cut", hang),
-		"recover":  lan("recover", "recover", "lose store", "crash", "leave"),
+		"recover":  two(lan("recover", "recover", "lose store", "crash", "crash", "stop agent", "leave")),
+		"resumes":  lan("pause", "pause", "resume asked elsewhere", "resume asked elsewhere", "cut", "stop agent"),
+		"lost":     two(lan("lose store", "pause", "cut", "stop agent")),
 		"bars":     lan("bar", "bar", "restore store", "restore store"),
 		"any":      lan(),
 		"hang":     lan(hang, "cut"),
@@ -45,6 +47,11 @@ func presets() map[string]Config {
 		"several":  several,
 		"drift":    wide,
 	}
+}
+
+func two(c Config) Config {
+	c.Nodes = 2
+	return c
 }
 
 // withoutMargin is a budget whose hold is what is needed, if clocks were perfect. Its deadlines are long, so that what clocks

@@ -56,7 +56,7 @@ func (w *world) attack() {
 	// What is waited for: a hold, a recovery, two machines of one name (a late message of a dead boot), a win that failed
 	// once, a pause that was begun just now.
 	w.round.limit = w.now.Add(span + 2*w.maxHold + 2*20*time.Second + lease.WinWithin + 25*time.Second +
-		w.budget.HardDeadline())
+		w.budget.HardDeadline() + w.quiet())
 	limit, number := w.round.limit, r.number
 	w.at(limit, func() {
 		if w.round.number == number && w.round.settled == 0 {
@@ -216,6 +216,11 @@ func (w *world) unsettled() bool {
 	return false
 }
 
+// quiet is for how long what was begun before the faults ended may still end a lease.
+func (w *world) quiet() time.Duration {
+	return w.budget.HardDeadline() + w.budget.Watchdog + w.budget.ResetLatency + 8*time.Second
+}
+
 // settle looks whether every lease is held and runs. What was begun before the faults ended may still end a lease: for as
 // long as a reset may take. After that nothing may happen any more.
 func (w *world) settle() {
@@ -232,8 +237,7 @@ func (w *world) settle() {
 	}
 	r.whole = w.now
 	since := w.now
-	quiet := w.budget.HardDeadline() + w.budget.Watchdog + w.budget.ResetLatency + 8*time.Second
-	w.after(quiet, func() {
+	w.after(w.quiet(), func() {
 		if r.whole != since || r.settled != 0 {
 			return
 		}
