@@ -23,6 +23,27 @@ func TestRenewNeverShortens(t *testing.T) {
 	}
 }
 
+// A record without a hold is waited out for the longest one that may have been granted.
+func TestQuarantineWithoutARecordedHold(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		rec  Record
+		want time.Duration
+	}{
+		{"held", Record{State: RecordHeld}, time.Minute},
+		{"an earlier hold of its boot is longer", Record{State: RecordHeld, Carry: 2 * time.Minute}, 2 * time.Minute},
+		{"paused for longer", Record{State: RecordPaused, PauseFor: time.Hour, PauseHold: 61 * time.Minute}, 61 * time.Minute},
+	} {
+		w := newGrantorWorld(t) // its max_hold is a minute
+		c.rec.Lease, c.rec.Epoch, c.rec.Holder, c.rec.Seq = "pg", 1, w.party("a"), 1
+		w.disk.Leases = []Record{c.rec}
+		w.start()
+		if got := w.g.leases["pg"].holdEnd.Sub(w.now); got != c.want {
+			t.Errorf("%s: a quarantine of %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 // An operator's word that the holder is off is not taken against what the arbiter hears: not within the hold of a
 // renewal, and of a paused holder not within twice the longest hold.
 func TestFreeIsRefusedWhileTheHolderMayRun(t *testing.T) {

@@ -105,7 +105,7 @@ func covers(positive, other []string) bool {
 			return false
 		}
 	}
-	return value(positive, "DECLARED") == value(other, "DECLARED")
+	return value(positive, "DECLARED") == value(other, "DECLARED") && value(positive, "BEGINS_HELD") == value(other, "BEGINS_HELD")
 }
 
 // The bound in the table is that of the production code, and each pair differs by one tick.

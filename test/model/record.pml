@@ -15,7 +15,7 @@
  * Which faults may happen: PAUSE, AGENTS (restarts of node 0's agent), BOOTS (reboots of each node), RESTARTS (of the
  * arbiter), CLONE (node 1 is a machine with node 0's name), ROLLBACK (an old store comes back: DECLARED, so that the
  * arbiter knows it; else every node has heard of every change, 4.3.7). SEQS and PEERSEQS bound the requests of a boot of
- * node 0 and of node 1, EPOCHS the grants.
+ * node 0 and of node 1, EPOCHS the grants; BEGINS_HELD leaves the first win out.
  * Any macro that begins with NO_ or BAD_ takes one rule away.
  */
 #ifndef BOOTS
@@ -239,11 +239,7 @@ inline grant() {
 #else
 #define MAYRENEW (q_ep == r_ep && r_state != is_free && SAMEBOOT(q_boot) && q_inst == r_inst && !lapsed && q_seq > lastseq)
 #endif
-#ifdef BAD_OWN_IN_QUARANTINE
-#define OWNAGAIN (r_state == is_held && SAMEBOOT(q_boot) && !fresh)
-#else
 #define OWNAGAIN (r_state == is_held && SAMEBOOT(q_boot) && !fresh && !quarantine)
-#endif
 
 inline serve() {
 	m = q_boot % 2;
@@ -447,6 +443,12 @@ inline node_events() {
 }
 
 active proctype world() {
+#ifdef BEGINS_HELD
+	d_step { /* node 0 has been granted epoch 1 (seq 1), has renewed it (seq 2), and runs */
+		node[0].phase = held; node[0].seq = 2; node[0].seen = 1; node[0].ep = 1; node[0].armed = true; node[0].running = true;
+		node[0].says = run_held; r_ep = 1; r_state = is_held; r_boot = 0; r_seq = 1; lastseq = 2; counted = true; top = 1
+	}
+#endif
 end:	do /* a valid end: every request is used up; a state that is stuck elsewhere is an error of the model */
 	:: atomic { ALIVE(0) || ALIVE(1) ->
 		if :: ALIVE(0) -> n = 0 :: ALIVE(1) -> n = 1 fi;

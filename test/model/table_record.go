@@ -21,7 +21,8 @@ func recordTable() []Config {
 	pauseAgents := positive("pause, agent restarts", "4.4.9", "SEQS=5", "PAUSE", "AGENTS=1")
 	restored := positive("store restored", "4.3.7", "SEQS=3", "ROLLBACK", "DECLARED")
 	behind := positive("store behind", "4.3.7", "SEQS=3", "ROLLBACK")
-	restoredPause := positive("store restored, pause", "4.3.7", "SEQS=4", "ROLLBACK", "DECLARED", "PAUSE")
+	restoredPeer := positive("store restored, peer asks on", "4.3.7", "SEQS=2", "PEERSEQS=3", "ROLLBACK", "DECLARED")
+	restoredPause := positive("store restored, pause", "4.3.7", "SEQS=5", "PEERSEQS=3", "ROLLBACK", "DECLARED", "PAUSE", "BEGINS_HELD")
 	return []Config{
 		plain,
 		without(plain, "4.3.1", "a lapsed grant is not renewed", "BAD_LAPSED_RENEWED"),
@@ -47,13 +48,14 @@ func recordTable() []Config {
 		without(pauseAgents, "4.4.9", "/run says held, then resume", "BAD_RESUME_BEFORE_RUN"),
 		restored,
 		without(restored, "4.3.7", "a restored store goes into recovery", "BAD_RESTORE_NOT_SUSPECT"),
-		without(restored, "4.3.7", "new grants wait for the longest hold", "BAD_RECOVERY_WITHOUT_WAIT"),
-		without(restored, "4.3.7", "new grants wait for both nodes", "BAD_RECOVERY_WITHOUT_REPORTS"),
 		without(restored, "4.3.1", "a grant that was never renewed ends with its store", "BAD_UNRENEWED_CLAIM"),
 		behind,
 		without(behind, "4.3.7", "a store that is behind goes into recovery", "BAD_BEHIND_NOT_NOTICED"),
-		without(behind, "4.3.6", "in quarantine its own boot is not granted at once", "BAD_OWN_IN_QUARANTINE"),
+		restoredPeer,
+		without(restoredPeer, "4.3.7", "new grants wait for the longest hold and for both nodes", "BAD_RECOVERY_WITHOUT_WAIT",
+			"BAD_RECOVERY_WITHOUT_REPORTS"),
 		restoredPause,
+		without(restoredPause, "4.3.7", "new grants wait for both nodes: one may be paused", "BAD_RECOVERY_WITHOUT_REPORTS"),
 		without(restoredPause, "4.3.7", "a paused claim is taken back as paused", "BAD_PAUSE_CLAIMED_AS_HELD"),
 	}
 }

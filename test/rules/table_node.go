@@ -57,8 +57,10 @@ func lossRules() []Rule {
 			"		h.step, h.nextSend = stepDisarm, now\n		if h.epoch == 0 {", "		h.step, h.nextSend = stepRelease, now\n		if h.epoch == 0 {")},
 		{ID: "4.4.3", Without: "only the newest ladder's proof counts", Edits: one(stepFile,
 			"(h.phase == Leaving || h.phase == Losing) && ev.Ladder == h.ladder", "h.phase == Leaving || h.phase == Losing")},
-		{ID: "4.4.4", Without: "the lease is lost at Sent+L", Edits: one(holderFile,
-			"	case Held, Leaving:\n		at := h.sent.Add(h.budget.LossAfter)\n", "	case Held, Leaving:\n		at := h.sent.Add(h.budget.HardDeadline())\n")},
+		// The deadline of an acknowledged arm says the same, from the other end.
+		{ID: "4.4.4", Without: "the lease is lost at Sent+L", Edits: []Edit{
+			{holderFile, "	case Held, Leaving:\n		at := h.sent.Add(h.budget.LossAfter)\n", "	case Held, Leaving:\n		at := h.sent.Add(h.budget.HardDeadline())\n"},
+			{holderFile, "			at = Earlier(at, h.armed.Add(-h.budget.StopBudget))\n", "			_ = at\n"}}},
 		{ID: "4.4.4", Without: "the guard resets at Sent+F", Edits: one(becomeFile,
 			"	until := h.sent.Add(h.budget.HardDeadline())\n", "	until := h.sent.Add(2 * h.budget.HardDeadline())\n")},
 		{ID: "4.4.4", Without: "a guard that takes no extension is heeded", Edits: one(holderFile,
