@@ -30,6 +30,12 @@ type accepted struct {
 	err  error
 }
 
+// How long errors of the listener may go on: ten seconds.
+const (
+	maxFailedAccepts = 200
+	acceptPause      = 50 * time.Millisecond
+)
+
 // maxHandshakes bounds connections that have proven nothing yet. They have headerTime.
 const maxHandshakes = 1024
 
@@ -42,12 +48,17 @@ func newGate(l net.Listener, conf *tls.Config, refuse func(identity, address, re
 }
 
 func (g *gate) run() {
-	for {
+	for failed := 0; ; {
 		conn, err := g.Listener.Accept()
 		if err != nil {
-			g.pass(accepted{err: err})
-			return
+			// Out of descriptors, or a peer that went while it waited: that passes. What does not ends the arbiter.
+			if failed++; errors.Is(err, net.ErrClosed) || failed > maxFailedAccepts || !g.rest() {
+				g.pass(accepted{err: err})
+				return
+			}
+			continue
 		}
+		failed = 0
 		select {
 		case g.slots <- struct{}{}:
 		default:
@@ -60,6 +71,18 @@ func (g *gate) run() {
 				_ = c.Close()
 			}
 		})
+	}
+}
+
+// rest pauses between tries. false: it is over.
+func (g *gate) rest() bool {
+	timer := time.NewTimer(acceptPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-g.ctx.Done():
+		return false
 	}
 }
 
