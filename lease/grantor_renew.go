@@ -307,6 +307,9 @@ func (g *Grantor) commitLease(now Instant, op grantOp) {
 			g.restartHold(now, l)
 		}
 	case opClaim:
+		if wasPaused && op.rec.State != RecordPaused {
+			l.holdEnd = 0 // of an epoch that was over before the claimed one was granted; it may never end
+		}
 		l.holdEnd = Later(l.holdEnd, op.hold)
 		l.lapsed, l.expired, l.quarantine, l.pauseOver, l.lapseAt, l.first = false, false, false, false, 0, 0
 	}
