@@ -53,7 +53,7 @@ type Store interface {
 	History(cluster string, limit int) ([]api.Transition, error)
 }
 
-// Options of New. All are required, but of TLS with Folder, and Insecure with AllowInsecureFrom, exactly one pair.
+// Options of New. All are required, but of TLS with Folder, and Insecure with AllowInsecureFrom, exactly one pair, and of Classic, which may be left out.
 type Options struct {
 	Store             Store
 	Log               *logrus.Logger
@@ -69,6 +69,7 @@ type Options struct {
 	Grace             time.Duration // added to the hold of a pause
 	DriftPPM          int
 	NewStoreID        func() string // an id that was never used before
+	Classic           Classic       // may be left out: no classic locks
 }
 
 // Server is the arbiter. Its handlers may be called by any number of goroutines.
@@ -87,6 +88,8 @@ type Server struct {
 	mu       sync.Mutex
 	clusters map[string]*cluster
 	ready    atomic.Bool
+
+	classic *classic
 }
 
 // New loads the store and starts a goroutine for each cluster in it. Close ends them.
@@ -98,6 +101,9 @@ func New(opt Options) (*Server, error) {
 		opt.TLS != nil && (opt.TLS.Current() == nil || opt.Folder.Dir == "" || opt.CertLife <= 0) {
 		return nil, errors.New("start arbiter: neither certificates nor networks that may speak without, or both")
 	}
+	if opt.Classic.Hold == 0 {
+		opt.Classic.Hold = ClassicHold
+	}
 	all, err := opt.Store.Load()
 	if err != nil {
 		return nil, fmt.Errorf("start arbiter: %w", err)
@@ -105,6 +111,7 @@ func New(opt Options) (*Server, error) {
 	s := &Server{opt: opt, names: newNames(), clusters: map[string]*cluster{}, refusals: newRefusals(opt.Log), codes: newCodes(),
 		leaves: leaves{of: map[string]*x509.Certificate{}}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.classic = newClassic(s, all)
 	for name, snap := range all {
 		s.start(name, snap)
 	}
@@ -114,8 +121,12 @@ func New(opt Options) (*Server, error) {
 
 // start begins to serve a cluster. The caller holds mu, or nobody else knows s.
 func (s *Server) start(name string, snap lease.Snapshot) *cluster {
+	minHold, maxHold := s.opt.MinHold, s.opt.MaxHold
+	if isClassic(name) {
+		minHold, maxHold = s.opt.Classic.Hold, s.opt.Classic.Hold
+	}
 	g := lease.NewGrantor(lease.GrantorOptions{
-		Cluster: name, MinHold: s.opt.MinHold, MaxHold: s.opt.MaxHold, MaxPause: s.opt.MaxPause, Grace: s.opt.Grace,
+		Cluster: name, MinHold: minHold, MaxHold: maxHold, MaxPause: s.opt.MaxPause, Grace: s.opt.Grace,
 		DriftPPM: s.opt.DriftPPM, RetryWrite: retryWrite, NewStoreID: s.opt.NewStoreID,
 	}, snap, boottime.Now())
 	c := newCluster(name, g, s.opt.Store, s.opt.Log)

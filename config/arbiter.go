@@ -28,6 +28,13 @@ type Arbiter struct {
 	MaxPause          time.Duration  // a longer pause is refused
 	DriftPPM          int            // bound of this host's clock rate error
 	History           int            // entries kept for each cluster
+	Classic           Classic
+}
+
+// Classic is the listener of the old lock service (/lock, /updatelock, /unlock). Listen "": off.
+type Classic struct {
+	Listen    string // host:port
+	AllowFrom []netip.Prefix
 }
 
 // Cluster is one [[cluster]] table: with any of them, the arbiter serves nobody else.
@@ -118,7 +125,8 @@ func readArbiter(t *table) Arbiter {
 		t.bad("cert_life", fmt.Sprintf("%v is too short", a.CertLife), fmt.Sprintf("use at least %v", minCertLife))
 	}
 	a.Clusters = readClusters(t)
-	a.AllowInsecureFrom = readNetworks(t)
+	a.AllowInsecureFrom = readNetworks(t, "allow_insecure_from")
+	a.Classic = readClassic(t.table("classic"))
 	_, listed := t.values["allow_insecure_from"]
 	switch {
 	case a.Insecure && !listed:
@@ -171,10 +179,27 @@ func readClusters(root *table) []Cluster {
 	return out
 }
 
-func readNetworks(t *table) []netip.Prefix {
+// readClassic reads a table that turns the listener on by being there. It is plain HTTP for whoever it lists, so
+// nothing of it has a default.
+func readClassic(t *table) Classic {
+	c := Classic{Listen: t.required("listen", "10.0.9.1:8080"), AllowFrom: readNetworks(t, "allow_from")}
+	switch {
+	case !t.present:
+		return Classic{}
+	case c.Listen != "" && !validListen(c.Listen):
+		t.bad("listen", fmt.Sprintf("%q is not an address to listen at", c.Listen), `write ":8080" or "10.0.9.1:8080"`)
+	}
+	if elements, isList := t.values["allow_from"].([]any); len(elements) == 0 && (isList || t.values["allow_from"] == nil) {
+		t.bad("allow_from", "names no network", `add allow_from = ["10.0.9.11/32", "10.0.9.12/32"]: the nodes`)
+	}
+	t.finish()
+	return c
+}
+
+func readNetworks(t *table, list string) []netip.Prefix {
 	var out []netip.Prefix
-	for i, s := range t.list("allow_insecure_from") {
-		key := fmt.Sprintf("allow_insecure_from[%d]", i)
+	for i, s := range t.list(list) {
+		key := fmt.Sprintf("%s[%d]", list, i)
 		p, err := netip.ParsePrefix(s)
 		switch {
 		case err != nil:

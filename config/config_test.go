@@ -255,6 +255,10 @@ func TestArbiterRefuses(t *testing.T) {
 		"cluster twice":  {"[[cluster]]\nname = \"a\"\n[[cluster]]\nname = \"a\"\n", `cluster[1].name: "a" is the name of cluster[0] already`},
 		"cluster lease":  {"[[cluster]]\nname = \"a\"\nleases = [\"PG\"]\n", `cluster[0].leases[0]: "PG" has the character 'P'`},
 		"cluster nobody": {"[[cluster]]\nname = \"a\"\nnodes = []\n", `cluster[0].nodes: is empty`},
+		"classic empty":  {good + "[classic]\nallow_from = [\"::1/128\"]\n", `t:3:2: classic.listen: is missing`},
+		"classic nobody": {good + "[classic]\nlisten = \":80\"\nallow_from = []\n", `t:5:1: classic.allow_from: names no network`},
+		"classic key":    {good + "[classic]\nlisten = \":80\"\nallow_from = [\"::1/128\"]\nhold = \"8s\"\n", `t:6:1: classic.hold: is not a key`},
+		"classic listen": {good + "[classic]\nlisten = \"80\"\nallow_from = [\"::1/128\"]\n", `t:4:1: classic.listen: "80" is not an address`},
 		"no network":     {"insecure = true\n", `t: allow_insecure_from: names no network`},
 		"bad network":    {"insecure = true\nallow_insecure_from = [\"10.0.9.1\"]\n", `t:2:24: allow_insecure_from[0]: "10.0.9.1" is not a network`},
 		"network bits":   {"insecure = true\nallow_insecure_from = [\"10.0.9.1/24\"]\n", `hint: write "10.0.9.0/24"`},
@@ -390,6 +394,11 @@ func TestReferenceDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	x, err1 := ParseArbiter(strings.NewReader(string(src)), "x")
+	on := strings.NewReplacer("#   [classic]", "[classic]", "#   listen", "listen", "#   allow_from", "allow_from").Replace(string(src))
+	z, err := ParseArbiter(strings.NewReader(on), "z")
+	if err != nil || z.Classic.Listen != "10.0.9.1:8080" || len(z.Classic.AllowFrom) != 2 || x.Classic.Listen != "" {
+		t.Errorf("the classic table: %+v, %v", z.Classic, err)
+	}
 	y, err2 := ParseArbiter(strings.NewReader(regexp.MustCompile(`(?m)^# ([a-z_]+ = )`).ReplaceAllString(string(src), "$1")), "y")
 	if err1 != nil || err2 != nil {
 		t.Fatal(err1, err2)

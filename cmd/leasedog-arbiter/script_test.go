@@ -45,10 +45,15 @@ allow_insecure_from = ["127.0.0.0/8"]
 min_hold = "1ms"
 max_hold = "1ms"
 ` // of holds that short nobody's silence has to be waited for
-			return os.WriteFile(e.WorkDir+"/arbiter.toml", []byte(text), 0o600)
+			// The agent that was written against the old lock service, as the lab's nodes run it.
+			agent, err := os.ReadFile("../../test/lab/files/lock")
+			if err != nil {
+				return err
+			}
+			return errors.Join(os.WriteFile(e.WorkDir+"/old-agent", agent, 0o755), os.WriteFile(e.WorkDir+"/arbiter.toml", []byte(text), 0o600))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ready": ready, "records": records, "exits": exits,
-			"tls-config": tlsConfig},
+			"tls-config": tlsConfig, "port": port, "classic": classic},
 	})
 }
 
@@ -58,11 +63,6 @@ func records(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: records")
 	}
-	machine, err := machineID()
-	ts.Check(err)
-	store, err := bolt.Open(bolt.Options{Path: ts.Getenv("DIR") + "/a.db", MachineID: machine, History: 100, Wall: time.Now})
-	ts.Check(err)
-	defer store.Close()
 	holder := lease.Party{Node: "node1", BootID: "b1", Instance: lease.Instance{Start: 1, Nonce: 1}}
 	change := lease.Change{Cluster: lease.NewClusterSnapshot("s1").Cluster, Nodes: []lease.NodeRecord{{Node: "node1", BootID: "b1"},
 		{Node: "node2", BootID: "b2", BarredBoot: "b2"}}}
@@ -75,8 +75,28 @@ func records(ts *testscript.TestScript, neg bool, args []string) {
 		r.Holder, r.Seq, r.LossAfter = holder, 1, time.Millisecond
 		change.Leases = append(change.Leases, r)
 	}
+	put(ts, "erp", change)
+}
+
+// classic makes the store of an arbiter whose only classic lock 127.0.0.1 holds.
+func classic(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: classic")
+	}
+	put(ts, "classic/default", lease.Change{Cluster: lease.NewClusterSnapshot("s1").Cluster, Leases: []lease.Record{{Lease: "lock",
+		Epoch: 3, State: lease.RecordHeld, Seq: 9, Hold: 8 * time.Second, LossAfter: 4 * time.Second,
+		Holder: lease.Party{Node: "127.0.0.1", BootID: "classic", Instance: lease.Instance{Start: 1, Nonce: 1}}}}})
+}
+
+// put writes records into the store that the script's arbiter will open.
+func put(ts *testscript.TestScript, cluster string, change lease.Change) {
+	machine, err := machineID()
+	ts.Check(err)
+	store, err := bolt.Open(bolt.Options{Path: ts.Getenv("DIR") + "/a.db", MachineID: machine, History: 100, Wall: time.Now})
+	ts.Check(err)
+	defer store.Close()
 	done := make(chan error, 1)
-	store.Write("erp", change, func(err error) { done <- err })
+	store.Write(cluster, change, func(err error) { done <- err })
 	ts.Check(<-done)
 }
 
@@ -103,6 +123,19 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if strconv.Itoa(code) != args[0] {
 		ts.Fatalf("%v exits with %d, want %s", args[1:], code, args[0])
 	}
+}
+
+// port puts a port of 127.0.0.1 that nobody listens at into the variable PORT.
+func port(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: port")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(err)
+	ts.Check(l.Close())
+	ts.Setenv("PORT", port)
 }
 
 // ready waits until the arbiter answers at its control socket.

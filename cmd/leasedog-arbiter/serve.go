@@ -78,30 +78,23 @@ func serve(ctx context.Context, configPath string) error {
 	}
 	opt.Store, opt.Log, opt.NewStoreID = store, log, newStoreID
 	opt.MinHold, opt.MaxHold, opt.MaxPause, opt.Grace, opt.DriftPPM = cfg.MinHold, cfg.MaxHold, cfg.MaxPause, grace, cfg.DriftPPM
+	opt.Classic = arbiter.Classic{From: cfg.Classic.AllowFrom}
 	srv, err := arbiter.New(opt)
 	if err != nil {
 		return err
 	}
 	defer srv.Close()
-	nodes, err := net.Listen("tcp", cfg.Listen)
+	doors, err := open(cfg, srv)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	control, err := listenControl(cfg.Control)
-	if err != nil {
-		_ = nodes.Close()
 		return err
 	}
-	if cfg.Insecure {
-		log.WithField("address", nodes.Addr().String()).Warn("serving leases (insecure: plain HTTP)")
-	} else {
-		log.WithField("address", nodes.Addr().String()).Info("serving leases")
+	for _, d := range doors {
+		log.WithField("address", d.listener.Addr().String()).Log(d.level, d.log)
 	}
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.WithError(err).Warn("systemd was not told that the arbiter is ready")
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var keeping sync.WaitGroup
 	defer keeping.Wait()
 	defer cancel()
@@ -109,13 +102,66 @@ func serve(ctx context.Context, configPath string) error {
 		keeping.Go(func() { opt.Folder.Keep(ctx, opt.TLS, cfg.CertLife, noteTo(log)) })
 		keeping.Go(func() { warnOfEnds(ctx, log, opt.TLS) })
 	}
-	ended := make(chan error, 2)
-	go func() { ended <- srv.Serve(ctx, nodes) }()
-	go func() { ended <- srv.ServeControl(ctx, control) }()
-	first := <-ended // one ends: both end
+	return serveAll(ctx, doors)
+}
+
+// door is a socket and what answers there. It owns the socket.
+type door struct {
+	listener net.Listener
+	serve    func(context.Context, net.Listener) error
+	level    logrus.Level
+	log      string
+}
+
+// open opens every socket, or none.
+func open(cfg config.Arbiter, srv *arbiter.Server) ([]door, error) {
+	var doors []door
+	add := func(l net.Listener, err error, serve func(context.Context, net.Listener) error, level logrus.Level, log string) error {
+		if err == nil {
+			doors = append(doors, door{l, serve, level, log})
+			return nil
+		}
+		for _, d := range doors {
+			_ = d.listener.Close()
+		}
+		return fmt.Errorf("listen: %w", err)
+	}
+	nodes, err := net.Listen("tcp", cfg.Listen)
+	level, how := logrus.InfoLevel, "serving leases"
+	if cfg.Insecure {
+		level, how = logrus.WarnLevel, "serving leases (insecure: plain HTTP)"
+	}
+	if err := add(nodes, err, srv.Serve, level, how); err != nil {
+		return nil, err
+	}
+	if cfg.Classic.Listen != "" {
+		old, err := net.Listen("tcp", cfg.Classic.Listen)
+		if err := add(old, err, srv.ServeClassic, logrus.WarnLevel, "serving classic locks (legacy: plain HTTP, and no guard)"); err != nil {
+			return nil, err
+		}
+	}
+	control, err := listenControl(cfg.Control)
+	if err := add(control, err, srv.ServeControl, logrus.DebugLevel, "serving the control socket"); err != nil {
+		return nil, err
+	}
+	return doors, nil
+}
+
+// serveAll serves until ctx ends, or one of them ends: then all do.
+func serveAll(ctx context.Context, doors []door) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, len(doors))
+	for _, d := range doors {
+		go func() { ended <- d.serve(ctx, d.listener) }()
+	}
+	errs := []error{<-ended}
 	cancel()
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
-	return errors.Join(first, <-ended)
+	for range len(doors) - 1 {
+		errs = append(errs, <-ended)
+	}
+	return errors.Join(errs...)
 }
 
 // listenControl opens the local socket, which only root and this user may use. A socket that somebody answers on is
@@ -123,20 +169,17 @@ func serve(ctx context.Context, configPath string) error {
 func listenControl(path string) (net.Listener, error) {
 	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("listen on %s: somebody serves it already", path)
+		return nil, fmt.Errorf("%s: somebody serves it already", path)
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
 		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", path, err)
+			return nil, err
 		}
 	}
 	old := syscall.Umask(0o177)
 	l, err := net.Listen("unix", path)
 	syscall.Umask(old)
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	return l, nil
+	return l, err
 }
 
 // machineID names this machine (machine-id(5)): a store that comes to another one is suspect.
