@@ -43,6 +43,7 @@ type Stack string
 const (
 	StackPlain    Stack = "plain"    // Pacemaker alone, without fencing
 	StackNaive    Stack = "naive"    // a lock service and a resource agent that takes the lock
+	StackClassic  Stack = "classic"  // the same agent, at the classic listener of our arbiter
 	StackLeasedog Stack = "leasedog" // what this repository builds
 )
 
@@ -252,7 +253,7 @@ func (c *Cluster) Up(ctx context.Context, cfg Config) error {
 		return err
 	}
 	product := ""
-	if cfg.Stack == StackLeasedog {
+	if cfg.Stack == StackLeasedog || cfg.Stack == StackClassic {
 		if product, err = c.install(ctx, cfg.Mutant); err != nil {
 			return err
 		}

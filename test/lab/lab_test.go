@@ -59,7 +59,7 @@ func TestClassifyEnds(t *testing.T) {
 }
 
 func TestRenderEveryFile(t *testing.T) {
-	for _, stack := range []Stack{StackPlain, StackNaive, StackLeasedog} {
+	for _, stack := range []Stack{StackPlain, StackNaive, StackClassic, StackLeasedog} {
 		cfg := Config{Suite: "bookworm", Stack: stack, Profile: "lan", Token: time.Second, Systemd: true, Promotable: true}
 		for _, name := range []string{"corosync.conf", "resources.xml", "leasedog.toml", "arbiter.toml", "canary", "lock"} {
 			text, err := render(cfg, name)

@@ -28,7 +28,7 @@ type layerFile struct {
 func layerFiles(cfg Config, host string) []layerFile {
 	if host == Arbiter {
 		list := []layerFile{{"usr/lib/systemd/system/lab-lock.service", "lab-lock.service", 0o644}}
-		if cfg.Stack == StackLeasedog {
+		if cfg.Stack == StackLeasedog || cfg.Stack == StackClassic {
 			list = append(list, layerFile{"etc/leasedog/arbiter.toml", "arbiter.toml", 0o644})
 		}
 		return list
@@ -55,7 +55,7 @@ func unitsOf(cfg Config, host string) map[string][]string {
 		if cfg.Stack == StackNaive {
 			units["enable"] = []string{"lab-lock.service"}
 		}
-		if cfg.Stack == StackLeasedog {
+		if cfg.Stack == StackLeasedog || cfg.Stack == StackClassic {
 			units["enable"] = []string{arbiterUnit}
 		}
 		return units

@@ -228,7 +228,7 @@ func (c *Cluster) settled(ctx context.Context) (string, error) {
 // groupMembers lists the primitives of g-app.
 func groupMembers(cfg Config) []string {
 	members := []string{"canary", "vip"}
-	if cfg.Stack == StackNaive {
+	if cfg.Stack == StackNaive || cfg.Stack == StackClassic {
 		members = append(members, "lock")
 	}
 	if cfg.Systemd {

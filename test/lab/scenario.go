@@ -35,7 +35,7 @@ type Scenario struct {
 
 // Scenarios returns the whole table, in the order in which it is best run: rows of one configuration follow each other.
 func Scenarios() []Scenario {
-	return slices.Concat(plainScenarios(), leaseScenarios(), faultScenarios(), lifeScenarios(), pauseScenarios(),
+	return slices.Concat(plainScenarios(), classicScenarios(), leaseScenarios(), faultScenarios(), lifeScenarios(), pauseScenarios(),
 		orderScenarios(), storeScenarios(), identityScenarios())
 }
 
