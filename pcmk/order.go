@@ -1,0 +1,125 @@
+package pcmk
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// OrderFirst is what the configuration says of a primitive behind which guarded resources are to start.
+type OrderFirst struct {
+	Found bool          // the primitive is configured; without it nothing else says anything
+	Start time.Duration // the timeout of its start
+	// Retries: a start that failed is tried again by Pacemaker itself.
+	Retries bool
+	// NotBehind says of each resource that may start before the primitive, or elsewhere, what is missing.
+	NotBehind []string
+}
+
+// OrderFirst reads how a primitive stands before resources. An error is unknown.
+func (c *CIB) OrderFirst(id string, resources []string) (OrderFirst, error) {
+	x := expander{cib: c}
+	var found, within *element
+	for top := range c.root.at("configuration", "resources").each("") {
+		top.walk(func(e *element) bool {
+			if e.name == "primitive" && e.attr("id") == id {
+				found, within = e, top
+			}
+			return found == nil
+		})
+	}
+	if found == nil {
+		return OrderFirst{}, nil
+	}
+	full, err := x.template(found)
+	if err != nil {
+		return OrderFirst{}, fmt.Errorf("primitive %s: %w", id, err)
+	}
+	timeouts, err := x.timeouts(full)
+	if err != nil {
+		return OrderFirst{}, fmt.Errorf("primitive %s: %w", id, err)
+	}
+	out := OrderFirst{Found: true, Start: DefaultTimeout}
+	if v := c.defaults("op_defaults")["timeout"]; v != "" {
+		if out.Start, err = parseInterval(v); err != nil {
+			return OrderFirst{}, fmt.Errorf("op_defaults: %w", err)
+		}
+	}
+	if d, ok := timeouts["start"]; ok {
+		out.Start = d
+	}
+	meta := c.defaults("rsc_defaults")
+	for k, v := range x.meta(full) {
+		meta[k] = v
+	}
+	expires := false
+	if v := meta["failure-timeout"]; v != "" {
+		d, err := parseInterval(v)
+		expires = err == nil && d > 0
+	}
+	out.Retries = expires || parseBool(c.Option("start-failure-is-fatal").Value) == No
+	for _, r := range resources {
+		switch {
+		case r == id || within.attr("id") == r:
+			out.NotBehind = append(out.NotBehind, fmt.Sprintf("%s is a part of %s, whose rule keeps it from starting: make it a primitive "+
+				"of its own", id, r))
+		case !c.ordered(id, r):
+			out.NotBehind = append(out.NotBehind, fmt.Sprintf("%s is not ordered behind %s: pcs constraint order %s then %s, or "+
+				"crm configure order o-%s Mandatory: %s %s", r, id, id, r, id, id, r))
+		case !c.together(r, id):
+			out.NotBehind = append(out.NotBehind, fmt.Sprintf("%s is not kept with %s: pcs constraint colocation add %s with %s INFINITY, or "+
+				"crm configure colocation c-%s inf: %s %s", r, id, r, id, id, r, id))
+		}
+	}
+	return out, nil
+}
+
+// StartsBehind reports whether Pacemaker orders no start or promotion of any of the resources before first has started.
+func (c *CIB) StartsBehind(first string, resources []string) bool {
+	return !slices.ContainsFunc(resources, func(r string) bool { return !c.ordered(first, r) })
+}
+
+// ordered looks for a mandatory order in its plain form. Sets of resources are not looked into, and so do not count.
+func (c *CIB) ordered(first, then string) bool {
+	for o := range c.root.at("configuration", "constraints").each("rsc_order") {
+		kind, score := o.attr("kind"), o.attr("score")
+		mandatory := kind == "Mandatory" || kind == "" && (score == "" || score == "INFINITY" || score == "+INFINITY")
+		starts := o.attr("first-action") == "" || o.attr("first-action") == "start"
+		begins := slices.Contains([]string{"", "start", "promote"}, o.attr("then-action"))
+		if o.attr("first") == first && o.attr("then") == then && mandatory && starts && begins && parseBool(o.attr("symmetrical")) != No &&
+			o.child("rule") == nil && o.child("lifetime") == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// together looks for a mandatory colocation in its plain form.
+func (c *CIB) together(rsc, with string) bool {
+	for o := range c.root.at("configuration", "constraints").each("rsc_colocation") {
+		score := o.attr("score")
+		if o.attr("rsc") == rsc && o.attr("with-rsc") == with && (score == "INFINITY" || score == "+INFINITY") &&
+			slices.Contains([]string{"", "Started"}, o.attr("with-rsc-role")) && o.child("rule") == nil && o.child("lifetime") == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// defaults are the values of rsc_defaults or op_defaults that hold without a rule.
+func (c *CIB) defaults(section string) map[string]string {
+	out := map[string]string{}
+	x := expander{cib: c}
+	sets, err := x.sets(c.root.at("configuration", section), "meta_attributes")
+	if err != nil {
+		return out
+	}
+	for _, set := range sets {
+		for nv := range set.each("nvpair") {
+			if set.child("rule") == nil {
+				out[nv.attr("name")] = nv.attr("value")
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,83 @@
+package pcmk
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	plainOrder = `<rsc_order id="o" first="lease" then="g"/>`
+	plainWith  = `<rsc_colocation id="c" rsc="g" with-rsc="lease" score="INFINITY"/>`
+	leasePrim  = `<primitive id="lease" class="ocf" provider="leasedog" type="lease"><meta_attributes id="m">` +
+		`<nvpair id="f" name="failure-timeout" value="30s"/></meta_attributes><operations>` +
+		`<op id="s" name="start" interval="0" timeout="45s"/></operations></primitive>`
+)
+
+func orderCIB(t *testing.T, options, resources, constraints, more string) *CIB {
+	t.Helper()
+	c, err := ParseCIB([]byte(fmt.Sprintf(`<cib><configuration><crm_config><cluster_property_set id="cib-bootstrap-options">%s`+
+		`</cluster_property_set></crm_config><nodes/><resources>%s<group id="g"><primitive id="r" class="ocf" type="x"/></group></resources>`+
+		`<constraints>%s</constraints>%s</configuration></cib>`, options, resources, constraints, more)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestOrderFirst(t *testing.T) {
+	const bare = `<primitive id="lease" class="ocf" provider="leasedog" type="lease"/>`
+	for name, c := range map[string]struct {
+		options, resources, constraints, more string
+
+		found, retries bool
+		start          time.Duration
+		missing        string // part of what is missing; "" for nothing
+	}{
+		"as it should be": {resources: leasePrim, constraints: plainOrder + plainWith, found: true, retries: true, start: 45 * time.Second},
+		"not there":       {constraints: plainOrder + plainWith},
+		"defaults":        {resources: bare, constraints: plainOrder + plainWith, found: true, start: 20 * time.Second},
+		"op_defaults": {resources: bare, constraints: plainOrder + plainWith, found: true, start: time.Minute,
+			more: `<op_defaults><meta_attributes id="d"><nvpair id="t" name="timeout" value="1min"/></meta_attributes></op_defaults>`},
+		"rsc_defaults": {resources: bare, constraints: plainOrder + plainWith, found: true, retries: true, start: 20 * time.Second,
+			more: `<rsc_defaults><meta_attributes id="d"><nvpair id="t" name="failure-timeout" value="60"/></meta_attributes></rsc_defaults>`},
+		"failures are for ever": {resources: strings.Replace(leasePrim, "30s", "0", 1), constraints: plainOrder + plainWith, found: true,
+			start: 45 * time.Second},
+		"starts may fail": {options: `<nvpair id="x" name="start-failure-is-fatal" value="false"/>`, resources: bare,
+			constraints: plainOrder + plainWith, found: true, retries: true, start: 20 * time.Second},
+		"first of the guarded group": {resources: `<group id="h">` + leasePrim + `</group>`, constraints: plainOrder + plainWith, found: true,
+			retries: true, start: 45 * time.Second},
+		"no order":           {resources: leasePrim, constraints: plainWith, found: true, retries: true, start: 45 * time.Second, missing: "not ordered"},
+		"the other way":      {resources: leasePrim, constraints: `<rsc_order id="o" first="g" then="lease"/>` + plainWith, found: true, retries: true, start: 45 * time.Second, missing: "not ordered"},
+		"optional order":     {resources: leasePrim, constraints: `<rsc_order id="o" first="lease" then="g" kind="Optional"/>` + plainWith, found: true, retries: true, start: 45 * time.Second, missing: "not ordered"},
+		"advisory order":     {resources: leasePrim, constraints: `<rsc_order id="o" first="lease" then="g" score="0"/>` + plainWith, found: true, retries: true, start: 45 * time.Second, missing: "not ordered"},
+		"one way only":       {resources: leasePrim, constraints: `<rsc_order id="o" first="lease" then="g" symmetrical="false"/>` + plainWith, found: true, retries: true, start: 45 * time.Second, missing: "not ordered"},
+		"order of stops":     {resources: leasePrim, constraints: `<rsc_order id="o" first="lease" first-action="stop" then="g"/>` + plainWith, found: true, retries: true, start: 45 * time.Second, missing: "not ordered"},
+		"only the promotion": {resources: leasePrim, constraints: `<rsc_order id="o" first="lease" then="g" then-action="promote"/>` + plainWith, found: true, retries: true, start: 45 * time.Second},
+		"no colocation":      {resources: leasePrim, constraints: plainOrder, found: true, retries: true, start: 45 * time.Second, missing: "not kept with"},
+		"mild colocation":    {resources: leasePrim, constraints: plainOrder + strings.Replace(plainWith, "INFINITY", "100", 1), found: true, retries: true, start: 45 * time.Second, missing: "not kept with"},
+	} {
+		got, err := orderCIB(t, c.options, c.resources, c.constraints, c.more).OrderFirst("lease", []string{"g"})
+		if err != nil || got.Found != c.found || got.Retries != c.retries || got.Start != c.start || len(got.NotBehind) > 0 != (c.missing != "") {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		} else if c.missing != "" && !strings.Contains(got.NotBehind[0], c.missing) {
+			t.Errorf("%s: %q", name, got.NotBehind)
+		}
+	}
+	in := orderCIB(t, "", "", plainOrder+plainWith, "")
+	if got, err := in.OrderFirst("r", []string{"g"}); err != nil || len(got.NotBehind) != 1 || !strings.Contains(got.NotBehind[0], "a part of g") {
+		t.Errorf("a member of what it is to guard: %+v, %v", got, err)
+	}
+	bad := strings.Replace(leasePrim, "45s", "soon", 1)
+	if _, err := orderCIB(t, "", bad, plainOrder, "").OrderFirst("lease", []string{"g"}); err == nil {
+		t.Error("a timeout that cannot be read is taken")
+	}
+}
+
+func TestStartsBehind(t *testing.T) {
+	c := orderCIB(t, "", leasePrim, plainOrder, "")
+	if !c.StartsBehind("lease", []string{"g"}) || c.StartsBehind("lease", []string{"g", "h"}) || c.StartsBehind("other", []string{"g"}) {
+		t.Error("one mandatory order counts for its own resource, and for nothing else")
+	}
+}
