@@ -9,6 +9,7 @@ sbindir    = $(DESTDIR)$(PREFIX)/sbin
 unitdir    = $(DESTDIR)$(PREFIX)/lib/systemd/system
 tmpfilesd  = $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 sysusersd  = $(DESTDIR)$(PREFIX)/lib/sysusers.d
+ocfdir     = $(DESTDIR)$(PREFIX)/lib/ocf/resource.d/leasedog
 docdir     = $(DESTDIR)$(PREFIX)/share/doc/leasedog
 
 # Works without git and without tags.
@@ -92,6 +93,7 @@ $(unitdir)    0644 packaging/systemd/leasedog-arbiter.service
 $(tmpfilesd)  0644 packaging/tmpfiles/leasedog.conf
 $(tmpfilesd)  0644 packaging/tmpfiles/leasedog-arbiter.conf
 $(sysusersd)  0644 packaging/sysusers/leasedog-arbiter.conf
+$(ocfdir)     0755 packaging/ocf/lease
 $(docdir)     0644 config/reference.toml
 $(docdir)     0644 config/arbiter.reference.toml
 endef
@@ -106,4 +108,4 @@ uninstall: ## remove what install put there; configuration and state stay
 	@printf '%s\n' "$$FILES" | while read -r folder mode file; do \
 		rm -f "$$folder/$$(basename "$$file")" || exit 1; \
 	done
-	@rmdir "$(docdir)" 2>/dev/null || true
+	@rmdir "$(docdir)" "$(ocfdir)" 2>/dev/null || true

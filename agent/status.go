@@ -154,7 +154,10 @@ func (k *keeper) describe(now lease.Instant) control.Lease {
 			l.WhyNot = append(l.WhyNot, fmt.Sprintf("the last grant could not be used: %s; next try in %.0f s",
 				v.LastFailure, max(0, v.NotBefore.Sub(now).Seconds())))
 		}
-		if v.Retired {
+		switch onDemand := k.conf.Acquire == config.AcquireOnDemand; {
+		case onDemand && !v.Asked && v.Phase == lease.Standby:
+			l.WhyNot = append(l.WhyNot, `acquire = "on-demand", and Pacemaker does not start its resource ocf:leasedog:lease here`)
+		case v.Retired:
 			l.WhyNot = append(l.WhyNot, "this node was told to release it: leasedog acquire "+k.name)
 		}
 	}
@@ -308,6 +311,12 @@ func (h handler) Do(ctx context.Context, r control.Request) (string, error) {
 		return h.switchover(ctx, k, r.To)
 	case control.VerbRelease:
 		return h.release(k)
+	case control.VerbOrderedStart:
+		return h.orderedStart(ctx, k, r)
+	case control.VerbOrderedStop:
+		return h.orderedStop(ctx, k, r)
+	case control.VerbOrderedCheck:
+		return h.orderedCheck(ctx, k, r)
 	case control.VerbPause:
 		return h.pause(ctx, k, r.ForS)
 	case control.VerbResume:

@@ -406,6 +406,7 @@ type View struct {
 	ResetAt    Instant // the guard resets here unless it is extended or disarmed; Never if not armed
 	Adopting   bool
 	Retired    bool
+	Asked      bool // an acquire was asked for since it was retired last
 	StandBack  Instant
 	Waiters    []Waiter
 	LastAnswer Instant
@@ -429,7 +430,7 @@ type View struct {
 // View returns a snapshot.
 func (h *Holder) View() View {
 	v := View{Phase: h.phase, Since: h.since, Cause: h.cause, Epoch: h.epoch, Hold: h.hold, Budget: h.budget,
-		Sent: h.sent, LoseAt: h.loseAt(), ResetAt: Never, Adopting: h.adopting, Retired: h.retired,
+		Sent: h.sent, LoseAt: h.loseAt(), ResetAt: Never, Adopting: h.adopting, Retired: h.retired, Asked: h.asked,
 		StandBack: h.standBack, Waiters: h.waiters, LastAnswer: h.lastAnswer, LastDenial: h.lastDenial,
 		LastError: h.lastError, LastFailure: h.lastFailure, NotBefore: h.notBefore, WhyNot: h.reading.WhyNot,
 		Pausing: h.pausing, PauseFor: h.pauseFor, PausedSince: h.pauseSent, PauseProblem: h.pauseProblem, Maintenance: h.byMaintenance}

@@ -76,7 +76,7 @@ func (c *CIB) OrderFirst(id string, resources []string) (OrderFirst, error) {
 
 // StartsBehind reports whether Pacemaker orders no start or promotion of any of the resources before first has started.
 func (c *CIB) StartsBehind(first string, resources []string) bool {
-	return !slices.ContainsFunc(resources, func(r string) bool { return !c.ordered(first, r) })
+	return len(resources) > 0 && !slices.ContainsFunc(resources, func(r string) bool { return !c.ordered(first, r) })
 }
 
 // ordered looks for a mandatory order in its plain form. Sets of resources are not looked into, and so do not count.

@@ -77,7 +77,8 @@ func TestOrderFirst(t *testing.T) {
 
 func TestStartsBehind(t *testing.T) {
 	c := orderCIB(t, "", leasePrim, plainOrder, "")
-	if !c.StartsBehind("lease", []string{"g"}) || c.StartsBehind("lease", []string{"g", "h"}) || c.StartsBehind("other", []string{"g"}) {
+	if !c.StartsBehind("lease", []string{"g"}) || c.StartsBehind("lease", []string{"g", "h"}) || c.StartsBehind("other", []string{"g"}) ||
+		c.StartsBehind("lease", nil) {
 		t.Error("one mandatory order counts for its own resource, and for nothing else")
 	}
 }

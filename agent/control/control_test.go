@@ -107,7 +107,8 @@ func TestUnknownIsNull(t *testing.T) {
 func TestOnlyRootActs(t *testing.T) {
 	for verb, want := range map[Verb]bool{
 		VerbStatus: true, VerbWhy: true, VerbPoke: true, VerbSwitchover: false, VerbRelease: false, VerbAcquire: false,
-		VerbPause: false, VerbResume: false, VerbHandover: false, "dance": false,
+		VerbPause: false, VerbResume: false, VerbHandover: false, VerbOrderedStart: false,
+		VerbOrderedStop: false, VerbOrderedCheck: false, "dance": false,
 	} {
 		h := &fakeHandler{}
 		s := &Server{handler: h}

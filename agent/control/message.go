@@ -27,6 +27,10 @@ const (
 	VerbResume     Verb = "resume"
 	// VerbHandover is asked before Pacemaker is stopped: until nothing is left to wait for, the answer is CodeTryAgain.
 	VerbHandover Verb = "handover"
+	// What ocf:leasedog:lease asks: until a start or stop is done, the answer is CodeTryAgain.
+	VerbOrderedStart Verb = "ordered-start"
+	VerbOrderedStop  Verb = "ordered-stop"
+	VerbOrderedCheck Verb = "ordered-check"
 )
 
 // readable says whether a peer that is not root may use v.
@@ -39,6 +43,9 @@ type Request struct {
 	To    string `json:"to,omitempty"` // switchover: the node that is to hold
 	// ForS is how long a pause lasts; 0 is without an end.
 	ForS float64 `json:"for_s,omitempty"`
+	// Resource is the primitive that asks (ordered-…). Ordered: Pacemaker runs its agent and waits for the answer.
+	Resource string `json:"resource,omitempty"`
+	Ordered  bool   `json:"ordered,omitempty"`
 }
 
 // Response is the answer: an Error, or what the verb returns.

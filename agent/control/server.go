@@ -173,7 +173,8 @@ func (s *Server) answer(ctx context.Context, data []byte, root bool) Response {
 		}
 	case VerbWhy:
 		out.Events, err = s.handler.Why(ctx)
-	case VerbPoke, VerbSwitchover, VerbRelease, VerbAcquire, VerbPause, VerbResume, VerbHandover:
+	case VerbPoke, VerbSwitchover, VerbRelease, VerbAcquire, VerbPause, VerbResume, VerbHandover,
+		VerbOrderedStart, VerbOrderedStop, VerbOrderedCheck:
 		out.Message, err = s.handler.Do(ctx, r)
 	default:
 		return Response{Error: Refuse(CodeBadRequest, "agent and command are of different versions; restart the agent",
