@@ -33,7 +33,7 @@ func (h handler) orderedStart(ctx context.Context, k *keeper, r control.Request)
 	switch v.Phase {
 	case lease.Held, lease.Paused, lease.Resuming:
 		return fmt.Sprintf("lease %s is held, epoch %d", k.name, v.Epoch), nil
-	case lease.Standby, lease.Acquiring:
+	case lease.Standby, lease.Acquiring, lease.Leaving, lease.Losing, lease.Stopped: // the attribute is to be absent
 		if err := k.nothingUnderWay(ctx, r); err != nil {
 			k.log().WithError(err).Debug("the DC must be seen idle once before this node competes")
 		}

@@ -62,6 +62,8 @@ type Config struct {
 	Insecure bool `json:"insecure,omitempty"`
 	// CertLife is the life of certificates, if not a year.
 	CertLife time.Duration `json:"cert_life,omitempty"`
+	// OrderFirst lets Pacemaker ask for the lease: a resource ocf:leasedog:lease, and the group behind it.
+	OrderFirst bool `json:"order_first,omitempty"`
 	// Mutant is a build tag of the node's binary with a mistake compiled in. Only for controls.
 	Mutant string `json:"mutant,omitempty"`
 }
@@ -88,6 +90,9 @@ func (c Config) String() string {
 		}
 		if c.CertLife > 0 {
 			s += ", certificates of " + c.CertLife.String()
+		}
+		if c.OrderFirst {
+			s += ", order-first"
 		}
 		if c.Mutant != "" {
 			s += ", " + c.Mutant

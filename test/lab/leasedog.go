@@ -142,6 +142,16 @@ func (c *Cluster) leaseSettled(ctx context.Context, holder string) error {
 	if err != nil {
 		return err
 	}
+	state, err := c.State()
+	if err != nil {
+		return err
+	}
+	if state.Config.OrderFirst { // it does not ask before Pacemaker does
+		if l.State != "standby" {
+			return fmt.Errorf("%s stands by and its lease is %s %q", Peer(holder), l.State, l.WhyNot)
+		}
+		return nil
+	}
 	if l.State != "acquiring" { // a ready standby waits in a parked acquire
 		return fmt.Errorf("%s stands by and its lease is %s %q", Peer(holder), l.State, l.WhyNot)
 	}

@@ -156,6 +156,33 @@ func (c *Cluster) loadResources(ctx context.Context, cfg Config) error {
 	if err := c.applyConstraints(ctx); err != nil {
 		return err
 	}
+	if cfg.OrderFirst {
+		influence := ` influence="false"` // else the group's rule would keep the lease where it is
+		if cfg.Suite == "bullseye" {      // Pacemaker 2.0 does not know it
+			influence = ""
+		}
+		for _, xml := range []string{`<rsc_order id="o-lease" first="lease" then="g-app"/>`,
+			`<rsc_colocation id="c-lease" rsc="g-app" with-rsc="lease" score="INFINITY"` + influence + `/>`} {
+			if _, err := c.ExecInput(ctx, Node1, xml, "cibadmin", "--create", "-o", "constraints", "--xml-pipe"); err != nil {
+				return err
+			}
+		}
+		// A new cluster is one once both nodes were seen at rest; a start that waits for that keeps them from it.
+		err := waitFor(ctx, "the arbiter to hear both nodes", settleLimit, func() error {
+			recovery, _, err := c.arbiterSays(ctx)
+			if err == nil && recovery != "" {
+				err = errors.New(recovery)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		// It looks at what the cluster has, and must find nothing to say.
+		if _, err := c.Exec(ctx, Node1, "leasedog", "ocf", "validate-all", leaseName, "--resource", leasePrimitive); err != nil {
+			return err
+		}
+	}
 	return c.setOptions(ctx, map[string]string{"stop-all-resources": "false"})
 }
 
@@ -230,6 +257,9 @@ func groupMembers(cfg Config) []string {
 	members := []string{"canary", "vip"}
 	if cfg.Stack == StackNaive || cfg.Stack == StackClassic {
 		members = append(members, "lock")
+	}
+	if cfg.OrderFirst {
+		members = append(members, leasePrimitive)
 	}
 	if cfg.Systemd {
 		members = append(members, "slow")

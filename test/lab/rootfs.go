@@ -14,7 +14,7 @@ import (
 
 // sbd is left out on purpose: its unit is required by Corosync and Pacemaker and fails without a watchdog device.
 const rootfsPackages = "systemd,systemd-sysv,dbus,pacemaker,corosync,pacemaker-cli-utils,resource-agents,fence-agents," +
-	"crmsh,iproute2,iputils-ping,procps,nftables,curl,kmod,udev,chrony"
+	"crmsh,iproute2,iputils-ping,procps,nftables,curl,kmod,udev,chrony,libxml2-utils"
 
 // recipeVersion goes up when prepareRootfs changes, so that a cached root is not used with a newer lab.
 const recipeVersion = "1"

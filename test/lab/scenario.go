@@ -23,7 +23,9 @@ type Scenario struct {
 	// InTest marks the rows that "make test" runs, once each.
 	InTest bool
 	// Alone marks a row whose times are so short that no other cluster may run beside it.
-	Alone  bool
+	Alone bool
+	// Long marks a row that takes minutes: it is played only when it is named.
+	Long   bool
 	Config Config
 	// Bound is the longest time that the service may be gone, from the settled start to the settled end. A control has
 	// none.
@@ -36,7 +38,7 @@ type Scenario struct {
 // Scenarios returns the whole table, in the order in which it is best run: rows of one configuration follow each other.
 func Scenarios() []Scenario {
 	return slices.Concat(plainScenarios(), classicScenarios(), leaseScenarios(), faultScenarios(), lifeScenarios(), pauseScenarios(),
-		orderScenarios(), storeScenarios(), identityScenarios())
+		orderScenarios(), storeScenarios(), identityScenarios(), orderedScenarios())
 }
 
 // Select returns the named scenarios, or all. Short leaves those of "make test".
@@ -47,7 +49,7 @@ func Select(names []string, short bool) ([]Scenario, error) {
 		wanted[name] = true
 	}
 	for _, s := range Scenarios() {
-		if (wanted[s.Name] || wanted["all"]) && (s.InTest || !short) {
+		if (wanted[s.Name] || wanted["all"] && !s.Long) && (s.InTest || !short) {
 			selected = append(selected, s)
 		}
 		delete(wanted, s.Name)
