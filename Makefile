@@ -10,6 +10,7 @@ unitdir    = $(DESTDIR)$(PREFIX)/lib/systemd/system
 tmpfilesd  = $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 sysusersd  = $(DESTDIR)$(PREFIX)/lib/sysusers.d
 ocfdir     = $(DESTDIR)$(PREFIX)/lib/ocf/resource.d/leasedog
+alertdir   = $(DESTDIR)$(PREFIX)/share/leasedog/alerts
 docdir     = $(DESTDIR)$(PREFIX)/share/doc/leasedog
 
 # Works without git and without tags.
@@ -94,6 +95,7 @@ $(tmpfilesd)  0644 packaging/tmpfiles/leasedog.conf
 $(tmpfilesd)  0644 packaging/tmpfiles/leasedog-arbiter.conf
 $(sysusersd)  0644 packaging/sysusers/leasedog-arbiter.conf
 $(ocfdir)     0755 packaging/ocf/lease
+$(alertdir)   0755 packaging/alerts/alert_leasedog.sh
 $(docdir)     0644 config/reference.toml
 $(docdir)     0644 config/arbiter.reference.toml
 endef
@@ -108,4 +110,4 @@ uninstall: ## remove what install put there; configuration and state stay
 	@printf '%s\n' "$$FILES" | while read -r folder mode file; do \
 		rm -f "$$folder/$$(basename "$$file")" || exit 1; \
 	done
-	@rmdir "$(docdir)" "$(ocfdir)" 2>/dev/null || true
+	@rmdir "$(docdir)" "$(ocfdir)" "$(alertdir)" 2>/dev/null || true

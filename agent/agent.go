@@ -17,6 +17,7 @@ import (
 
 	"github.com/leasedog/leasedog/agent/cause"
 	"github.com/leasedog/leasedog/agent/control"
+	"github.com/leasedog/leasedog/agent/hooks"
 	"github.com/leasedog/leasedog/boottime"
 	"github.com/leasedog/leasedog/config"
 	"github.com/leasedog/leasedog/guard/guardapi"
@@ -103,6 +104,9 @@ type Options struct {
 	CIBDir       string // where Pacemaker keeps its configuration: /var/lib/pacemaker/cib
 	Socket       string // of the control API; "": none
 	KernelBootID string // file; default the kernel's
+
+	Gates  hooks.Folder // the site's gates and alerts; without a path: none
+	Alerts hooks.Folder
 }
 
 // UnitName is the agent's own unit.
@@ -128,6 +132,10 @@ type Agent struct {
 	poke  chan struct{}
 
 	herald herald
+	alerts alerter // nil: none
+
+	arbiterSilent bool                 // the loop's: that was told
+	peers         map[string]pcmk.Bool // the survey's: seen online, as was told
 
 	lastCIB    *pcmk.CIB // the survey's
 	cibAt      lease.Instant
@@ -153,6 +161,12 @@ type Agent struct {
 	fatal     error
 }
 
+// alerter tells the site's programs what happens; *hooks.Alerts is the real one.
+type alerter interface {
+	Raise(al hooks.Alert)
+	Work(ctx context.Context)
+}
+
 type letter struct {
 	to *keeper
 	ev lease.Event
@@ -171,8 +185,11 @@ func New(opt Options) *Agent {
 		opt.KernelBootID = kernelBootID
 	}
 	a := &Agent{opt: opt, log: logrus.NewEntry(opt.Log), knownDisk: newQueue(), done: make(chan struct{}),
-		mail: make(chan letter), calls: make(chan func()), poke: make(chan struct{}, 1), started: opt.Now()}
+		peers: map[string]pcmk.Bool{}, mail: make(chan letter), calls: make(chan func()), poke: make(chan struct{}, 1), started: opt.Now()}
 	a.herald.a = a
+	if opt.Alerts.Path != "" {
+		a.alerts = hooks.NewAlerts(opt.Alerts, a.log.Warnf)
+	}
 	b := opt.Config.Budget()
 	a.base.Store(&b)
 	a.bud.Store(&b)
@@ -201,6 +218,10 @@ func (a *Agent) Run(ctx context.Context, signals <-chan os.Signal) error {
 		k.run(ctx, &drivers)
 	}
 	drivers.Go(func() { a.knownDisk.work(ctx) })
+	if a.alerts != nil {
+		a.tellReset()
+		drivers.Go(func() { a.alerts.Work(ctx) })
+	}
 	if t, err := a.opt.Token(); err == nil {
 		a.token = &t
 	} else {
@@ -302,6 +323,7 @@ func (a *Agent) loop(ctx context.Context, signals <-chan os.Signal) error {
 		}
 		a.herald.turn(now, a.oneLine(), a.leaving)
 		a.noteHolding()
+		a.tellContact(now)
 		if end, err := a.finished(); end {
 			return err
 		}

@@ -31,9 +31,11 @@ type keeper struct {
 	guard  *queue
 
 	polls map[uint64]context.CancelFunc // the loop's: acquires that are out
+	phase lease.Phase                   // the loop's: the one before
 	last  control.Event                 // the loop's: newest transition
 
-	announced bool // the loop's: a reset was written ahead
+	marginAt  lease.Instant // the loop's: when it was told last that a margin was used
+	announced bool          // the loop's: a reset was written ahead
 
 	watched  *lease.GuardState // what an earlier agent armed for resources that it found active; for Found
 	outdated bool              // see outdated.go
@@ -94,6 +96,9 @@ func (k *keeper) step(ev lease.Event) {
 		k.asking = false
 	case lease.Answered:
 		delete(k.polls, ev.Seq)
+		if ev.Answer.Verdict == lease.OK && k.begun {
+			k.tellMargin(k.holder.View())
+		}
 	case lease.Failed:
 		delete(k.polls, ev.Seq)
 	}
@@ -161,6 +166,8 @@ func (k *keeper) entered(act lease.Enter) {
 	k.last = control.Event{At: time.Now().UTC().Format(time.RFC3339Nano), Lease: k.name, Epoch: uint64(act.Epoch),
 		What: string(act.Phase), Cause: act.Cause}
 	k.a.remember(k.last)
+	k.tellTransition(k.phase, act)
+	k.phase = act.Phase
 	switch act.Phase {
 	case lease.Losing, lease.Leaving:
 		if act.Epoch != 0 {

@@ -82,6 +82,9 @@ func (a *Agent) surveyOnce(ctx context.Context) bool {
 	defer cancel()
 	phases := a.phases()
 	c := a.look(ctx, phases)
+	if c.statusErr == nil {
+		a.tellPeers(c.status)
+	}
 	restless := false
 	for i, k := range a.keepers {
 		if a.surveyKeeper(ctx, k, phases[i], c) {
@@ -181,6 +184,8 @@ func (a *Agent) surveyKeeper(ctx context.Context, k *keeper, phase lease.Phase, 
 			s.whyNot = append(s.whyNot, "lease "+blocker+", which the configuration names no longer or with other resources, still "+
 				"guards a resource of this one: it is left first")
 		}
+		gates := make(chan []string, 1)
+		go func() { gates <- a.askGates(ctx, k) }() // beside what this node looks at itself
 		bootGates := k.bootGates(ctx, plan)
 		reading.Fit = planErr == nil && blocker == "" && len(c.nodeWhy)+len(bootGates) == 0
 		s.whyNot = append(s.whyNot, c.nodeWhy...)
@@ -193,6 +198,9 @@ func (a *Agent) surveyKeeper(ctx context.Context, k *keeper, phase lease.Phase, 
 				s.whyNot = append(s.whyNot, "the resources are not proven stopped here: "+err.Error())
 			}
 		}
+		said := <-gates
+		reading.Fit = reading.Fit && len(said) == 0
+		s.whyNot = append(s.whyNot, said...)
 	} else {
 		k.serving(ctx, plan, planErr, c, &reading)
 		if c.statusErr == nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/leasedog/leasedog/agent"
 	"github.com/leasedog/leasedog/agent/control"
+	"github.com/leasedog/leasedog/agent/hooks"
 	"github.com/leasedog/leasedog/arbiterclient"
 	"github.com/leasedog/leasedog/boottime"
 	"github.com/leasedog/leasedog/command"
@@ -88,6 +89,7 @@ func runAgent(ctx context.Context, o *options) error {
 		Now: boottime.Now, RunDir: runDir, StateDir: stateDir, Proc: pcmk.DefaultProc, Fstab: "/etc/fstab",
 		CIBDir: "/var/lib/pacemaker/cib",
 		Socket: o.socketPath,
+		Gates:  hooks.Folder{Path: "/etc/leasedog/before-acquire.d"}, Alerts: hooks.Folder{Path: "/etc/leasedog/alerts.d"},
 	}).Run(ctx, signals)
 }
 

@@ -40,7 +40,7 @@ func orderedScenarios() []Scenario {
 			About: "order-first: the nodes do not see each other for 75 s, with Pacemaker's defaults; then the holder dies and the lease moves"},
 		{Name: "order-first-lost-race-10min", Config: first, Long: true, Bound: raced, Run: race(10 * time.Minute),
 			About: "the same for 10 min (by its name only)"},
-		{Name: "ocf-tester", Config: spare, Bound: noTransition, Run: playTester,
+		{Name: "ocf-tester", Config: spare, Bound: time.Second, Run: playTester,
 			About: "ocf-tester of resource-agents with the resource agent and a lease that nobody holds"},
 	}
 }
