@@ -136,6 +136,7 @@ type Agent struct {
 
 	arbiterSilent bool                 // the loop's: that was told
 	peers         map[string]pcmk.Bool // the survey's: seen online, as was told
+	certificateAt lease.Instant        // the survey's: when it was told last that the certificate needs somebody
 
 	lastCIB    *pcmk.CIB // the survey's
 	cibAt      lease.Instant

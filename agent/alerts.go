@@ -90,6 +90,25 @@ func (a *Agent) tellPeers(st pcmk.Status) {
 	}
 }
 
+// certificateEvery is how often a certificate that needs an administrator is told again.
+const certificateEvery = 24 * time.Hour
+
+// tellCertificate is the survey's. What status calls an alarm about the certificate is told: near its end, not renewed.
+func (a *Agent) tellCertificate() {
+	if a.opt.Certificate == nil {
+		return
+	}
+	_, alarms := a.opt.Certificate(a.node)
+	now := a.opt.Now()
+	switch {
+	case len(alarms) == 0:
+		a.certificateAt = 0
+	case a.certificateAt == 0 || now.Sub(a.certificateAt) >= certificateEvery:
+		a.certificateAt = now
+		a.raise(hooks.CertificateEnds, "", 0, alarms[0].Text)
+	}
+}
+
 // tellReset tells once a boot that this node was reset in an earlier one.
 func (a *Agent) tellReset() {
 	records, err := cause.Read(a.opt.StateDir)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/leasedog/leasedog/agent/cause"
+	"github.com/leasedog/leasedog/agent/control"
 	"github.com/leasedog/leasedog/agent/hooks"
 	"github.com/leasedog/leasedog/config"
 	"github.com/leasedog/leasedog/lease"
@@ -123,6 +124,31 @@ func TestTellPeers(t *testing.T) {
 	h.expect(t, "goes", "peer-silent")
 	see(pcmk.Yes)
 	h.expect(t, "comes back", "peer-back")
+}
+
+func TestTellCertificate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := testKeeper(t, idleCluster(), "/nowhere")
+		h := &heard{}
+		k.a.alerts = h
+		k.a.tellCertificate() // insecure
+		var alarms []control.Alarm
+		k.a.opt.Certificate = func(string) (*control.Certificate, []control.Alarm) { return nil, alarms }
+		k.a.tellCertificate()
+		h.expect(t, "nothing to say")
+		alarms = []control.Alarm{{Text: "ends in 3 days"}}
+		k.a.tellCertificate()
+		k.a.tellCertificate()
+		h.expect(t, "near its end", "certificate-ends")
+		time.Sleep(certificateEvery)
+		k.a.tellCertificate()
+		h.expect(t, "a day later", "certificate-ends")
+		alarms = nil
+		k.a.tellCertificate()
+		alarms = []control.Alarm{{Text: "cannot be renewed"}}
+		k.a.tellCertificate()
+		h.expect(t, "again, after it was well", "certificate-ends")
+	})
 }
 
 func TestTellReset(t *testing.T) {

@@ -85,6 +85,7 @@ func (a *Agent) surveyOnce(ctx context.Context) bool {
 	if c.statusErr == nil {
 		a.tellPeers(c.status)
 	}
+	a.tellCertificate()
 	restless := false
 	for i, k := range a.keepers {
 		if a.surveyKeeper(ctx, k, phases[i], c) {

@@ -23,7 +23,8 @@ const (
 	ArbiterBack        = "arbiter-back"
 	PeerSilent         = "peer-silent" // Pacemaker does not see the other node
 	PeerBack           = "peer-back"
-	Reset              = "reset" // this node was reset in an earlier boot
+	CertificateEnds    = "certificate-ends" // or cannot be used or renewed
+	Reset              = "reset"            // this node was reset in an earlier boot
 )
 
 // Alert is one event, for the environment of a program.
