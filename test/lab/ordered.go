@@ -54,6 +54,15 @@ func playOrderedIsolated(ctx context.Context, r *Run) error {
 	}
 	r.expectTakeoverWithin(ctx, takeoverBound(r.Config)+1500*time.Millisecond)
 	r.expectNoReset()
+	if err := r.Heal(ctx); err != nil {
+		return err
+	}
+	if err := r.WaitSettled(ctx); err != nil {
+		return err
+	}
+	if runs, err := r.Runs(); err != nil || len(runs) != 1 || runs[0] != r.Standby() {
+		r.Fail("the group is to stay where it is when the links are back, and runs on %v %v", runs, err)
+	}
 	return nil
 }
 
@@ -87,6 +96,9 @@ func (r *Run) expectNoFailure(ctx context.Context) {
 func playOrderedCold(ctx context.Context, r *Run) error {
 	err := r.Fault("both nodes lose power", func() error { return errors.Join(r.Crash(ctx, Node1), r.Crash(ctx, Node2)) })
 	if err != nil {
+		return err
+	}
+	if err := pause(ctx, 3*time.Second); err != nil {
 		return err
 	}
 	return waitFor(ctx, "a node to run the group again", 100*time.Second, func() error {
