@@ -26,6 +26,16 @@ func FaultKinds() []string {
 	return out
 }
 
+// drawTheme gives half of the worlds a few kinds of faults that they prefer: what needs the same thing twice is rare else.
+func (w *world) drawTheme(r *rand.Rand) {
+	if len(w.cfg.Faults) > 0 || len(w.cfg.Prefer) > 0 || r.IntN(2) == 0 {
+		return
+	}
+	for range 2 + r.IntN(3) {
+		w.cfg.Prefer = append(w.cfg.Prefer, w.kinds[r.IntN(len(w.kinds))].name)
+	}
+}
+
 func (w *world) drawKind(r *rand.Rand) string {
 	from := w.cfg.Faults
 	if len(w.cfg.Prefer) > 0 && r.IntN(2) == 0 {

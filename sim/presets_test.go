@@ -11,7 +11,7 @@ import (
 	"github.com/leasedog/leasedog/lease"
 )
 
-var simPreset = flag.String("sim.preset", "", "TestFirstViolation: play the worlds of this preset until one is violated")
+var simPreset = flag.String("sim.preset", "", "play the worlds of this preset; TestFirstViolation: until one is violated")
 
 // presets are worlds in which a mistake shows soon: the faults that it needs are drawn more often. The invariants are the
 // same everywhere.

@@ -23,6 +23,7 @@ type roundState struct {
 func (w *world) begin() {
 	w.round.rng = rand.New(rand.NewPCG(w.seed, 3))
 	if !w.steady() {
+		w.drawTheme(w.round.rng)
 		w.after(5*time.Second, w.attack)
 		return
 	}

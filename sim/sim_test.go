@@ -26,7 +26,13 @@ var (
 // TestSim attacks the protocol with random faults. A failing seed is shrunk to the fewest faults that still fail, and
 // printed with its timeline and the line that replays it.
 func TestSim(t *testing.T) {
-	cfg := Config{Profile: *simProfile, Arbiters: *simArbiter}
+	cfg := presets()[*simPreset]
+	if *simProfile != "" {
+		cfg.Profile = *simProfile
+	}
+	if *simArbiter != 0 {
+		cfg.Arbiters = *simArbiter
+	}
 	if *simSeed != 0 {
 		replay(t, *simSeed, cfg)
 		return
@@ -125,10 +131,12 @@ func report(t *testing.T, seed uint64, cfg Config) {
 	small.Timeline = true
 	r = Run(seed, small)
 	line := fmt.Sprintf("go test ./sim -run 'TestSim$' -sim.seed=%d", seed)
-	if cfg.Profile != "" {
+	if *simPreset != "" {
+		line += " -sim.preset=" + *simPreset
+	} else if cfg.Profile != "" {
 		line += " -sim.profile=" + cfg.Profile
 	}
-	if cfg.Arbiters != 0 {
+	if *simArbiter != 0 {
 		line += fmt.Sprintf(" -sim.arbiters=%d", cfg.Arbiters)
 	}
 	line += " -sim.only=" + strings.Trim(strings.ReplaceAll(fmt.Sprint(small.Only), " ", ","), "[]")
