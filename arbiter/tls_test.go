@@ -68,7 +68,7 @@ func (l *logs) Fire(e *logrus.Entry) error {
 
 // await waits for a line: a peer may hear of its refusal before it is written down.
 func (l *logs) await(parts ...string) bool {
-	late := time.NewTimer(20 * time.Second)
+	late := time.NewTimer(5 * time.Second)
 	defer late.Stop()
 	for {
 		l.mu.Lock()
