@@ -151,7 +151,9 @@ func (g *Grantor) endPause(now Instant, l *grantLease, what string) {
 		hold = g.opt.MaxHold
 	}
 	l.pauseOver = true
-	l.holdEnd = Earlier(l.holdEnd, now.Add(max(hold, l.rec.Carry)))
+	// If what spoke is another machine with the holder's name, the holder, which speaks this often in a pause, is heard by then.
+	speaks := RetryAfterFailure + l.rec.LossAfter
+	l.holdEnd = Earlier(l.holdEnd, now.Add(max(hold, l.rec.Carry, speaks)))
 	g.note(NoteInfo, l, l.rec.Holder.Node, "%s ends in %v", what, left(now, l.holdEnd))
 }
 
