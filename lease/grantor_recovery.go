@@ -196,6 +196,7 @@ func (g *Grantor) takeClaims(now Instant, r Request) bool {
 	for _, c := range claimsOf(r) {
 		l := g.leases[c.lease]
 		l.unblock(r)
+		g.outlive(now, l, r)
 		l.floor = max(l.floor, c.seen)
 		if c.claim == nil {
 			continue
@@ -229,13 +230,28 @@ func (g *Grantor) takeClaims(now Instant, r Request) bool {
 
 // grantBlock is a claim that is not in a record: the store could not be written, or the claim contradicts the record.
 type grantBlock struct {
-	by    Party
-	seq   uint64
-	until Instant
+	by       Party
+	seq      uint64
+	until    Instant
+	outlived bool // another boot of its node has asked since
+}
+
+// outlive: a boot that asks for the lease ends what an earlier one of its node claimed, as it ends a pause on record: not
+// before that, if it is another machine and alive, would have been heard, which claims again.
+func (g *Grantor) outlive(now Instant, l *grantLease, r Request) {
+	a, ok := r.Body.(Acquire)
+	if !ok || now < g.nodes[a.Node].twin {
+		return
+	}
+	for i := range l.blocks {
+		if b := &l.blocks[i]; b.by.Node == a.Node && b.by.BootID != a.BootID && !b.outlived {
+			b.outlived, b.until = true, Earlier(b.until, now.Add(max(g.opt.MaxHold, 2*RetryAfterFailure)))
+		}
+	}
 }
 
 func (l *grantLease) block(r Request, until Instant) {
-	l.blocks = append(l.blocks, grantBlock{partyOf(r.Body), seqOf(r.Body), until})
+	l.blocks = append(l.blocks, grantBlock{by: partyOf(r.Body), seq: seqOf(r.Body), until: until})
 }
 
 // unblock forgets what r's sender claimed before: what it says now counts instead. A pause without an end that was
