@@ -105,7 +105,12 @@ func covers(positive, other []string) bool {
 			return false
 		}
 	}
-	return value(positive, "DECLARED") == value(other, "DECLARED") && value(positive, "BEGINS_HELD") == value(other, "BEGINS_HELD")
+	for _, key := range []string{"DECLARED", "EMPTY", "BEGINS_HELD"} {
+		if value(positive, key) != value(other, key) {
+			return false
+		}
+	}
+	return true
 }
 
 // The bound in the table is that of the production code, and each pair differs by one tick.

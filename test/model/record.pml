@@ -14,8 +14,8 @@
  *
  * Which faults may happen: PAUSE, AGENTS (restarts of node 0's agent), BOOTS (reboots of each node), RESTARTS (of the
  * arbiter), CLONE (node 1 is a machine with node 0's name), ROLLBACK (an old store comes back: DECLARED, so that the
- * arbiter knows it; else every node has heard of every change, 4.3.7). SEQS and PEERSEQS bound the requests of a boot of
- * node 0 and of node 1, EPOCHS the grants; BEGINS_HELD leaves the first win out.
+ * arbiter knows it, EMPTY if there is nothing in it; else every node has heard of every change, 4.3.7). SEQS and PEERSEQS
+ * bound the requests of a boot of node 0 and of node 1, EPOCHS the grants; BEGINS_HELD leaves the first win out.
  * Any macro that begins with NO_ or BAD_ takes one rule away.
  */
 #ifndef BOOTS
@@ -482,7 +482,11 @@ end:	do /* a valid end: every request is used up; a state that is stuck elsewher
 #endif
 		start_volatile() }
 #ifdef ROLLBACK
+#ifdef EMPTY
+	:: atomic { backup == 0 && r_ep == 0 -> backup = 1;
+#else
 	:: atomic { backup == 0 && r_ep > 0 -> backup = 1;
+#endif
 		b_ep = r_ep; b_seq = r_seq; b_boot = r_boot; b_inst = r_inst; b_state = r_state; b_id = id; b_gen = gen }
 	:: atomic { backup == 1 -> backup = 2;
 		r_ep = b_ep; r_seq = b_seq; r_boot = b_boot; r_inst = b_inst; r_state = b_state; id = b_id; gen = b_gen;

@@ -21,7 +21,7 @@ func recordTable() []Config {
 	pauseAgents := positive("pause, agent restarts", "4.4.9", "SEQS=5", "PAUSE", "AGENTS=1")
 	restored := positive("store restored", "4.3.7", "SEQS=3", "ROLLBACK", "DECLARED")
 	behind := positive("store behind", "4.3.7", "SEQS=3", "ROLLBACK")
-	restoredPeer := positive("store restored, peer asks on", "4.3.7", "SEQS=2", "PEERSEQS=3", "ROLLBACK", "DECLARED")
+	lost := positive("store lost", "4.3.7", "SEQS=2", "PEERSEQS=3", "ROLLBACK", "DECLARED", "EMPTY")
 	restoredPause := positive("store restored, pause", "4.3.7", "SEQS=5", "PEERSEQS=3", "ROLLBACK", "DECLARED", "PAUSE", "BEGINS_HELD")
 	return []Config{
 		plain,
@@ -51,8 +51,8 @@ func recordTable() []Config {
 		without(restored, "4.3.1", "a grant that was never renewed ends with its store", "BAD_UNRENEWED_CLAIM"),
 		behind,
 		without(behind, "4.3.7", "a store that is behind goes into recovery", "BAD_BEHIND_NOT_NOTICED"),
-		restoredPeer,
-		without(restoredPeer, "4.3.7", "new grants wait for the longest hold and for both nodes", "BAD_RECOVERY_WITHOUT_WAIT",
+		lost,
+		without(lost, "4.3.7", "new grants wait for the longest hold and for both nodes", "BAD_RECOVERY_WITHOUT_WAIT",
 			"BAD_RECOVERY_WITHOUT_REPORTS"),
 		restoredPause,
 		without(restoredPause, "4.3.7", "new grants wait for both nodes: one may be paused", "BAD_RECOVERY_WITHOUT_REPORTS"),

@@ -107,8 +107,11 @@ func holdRules() []Rule {
 		{ID: "4.3.4", Without: "a successor releases with the recorded instance", Edits: []Edit{
 			{requestFile, "if n.superseded(party) && !g.isLateRelease(r) {", "if n.superseded(party) {"},
 			{renewFile, "case rec.Holder != p && !gives:", "case rec.Holder != p:"}}},
-		{ID: "4.3.5", Without: "lost is not said of an epoch that is not known", Edits: one(renewFile,
-			"		g.unavailable(r, why)", "		g.reply(r.ID, g.lost(l, seq))")},
+		{ID: "4.3.5", Without: "a hold that ran out is not lost before another is granted", Edits: one(renewFile,
+			"	repeat := b.Seq == l.lastSeq && l.lastRenew",
+			"	if l.expired {\n		g.reply(r.ID, g.lost(l, b.Seq))\n		return\n	}\n	repeat := b.Seq == l.lastSeq && l.lastRenew")},
+		{ID: "4.3.5", Without: "who does not speak for the epoch is refused, and not told that it is lost", Edits: one(renewFile,
+			"		g.refuse(r, \"this agent has not adopted the lease\")\n", "		g.reply(r.ID, g.lost(l, seq))\n")},
 		{ID: "4.3.6", Without: "the quarantine", Edits: one(grantorFile, "			l.quarantine = true\n", "			l.expired = r.State == RecordHeld\n")},
 		{ID: "4.3.6", Without: "the quarantine lasts for the recorded hold", Edits: one(grantorFile,
 			"				l.holdEnd = now.Add(hold)\n", "				l.holdEnd = now.Add(hold / 2)\n")},
