@@ -44,6 +44,22 @@ func TestQuarantineWithoutARecordedHold(t *testing.T) {
 	}
 }
 
+// Renewals may wait in the sockets when a tick comes: only Drained, which comes after them, decides that a hold is over.
+func TestATickDecidesNoExpiry(t *testing.T) {
+	w := newGrantorWorld(t)
+	w.run("acquire a")
+	w.run("renew a")
+	w.now = w.g.leases["pg"].holdEnd
+	w.step(GrantorTick{})
+	if w.g.leases["pg"].expired {
+		t.Error("a tick ended the hold")
+	}
+	w.step(Drained{})
+	if !w.g.leases["pg"].expired {
+		t.Error("the hold did not end")
+	}
+}
+
 // An operator's word that the holder is off is not taken against what the arbiter hears: not within the hold of a
 // renewal, and of a paused holder not within twice the longest hold.
 func TestFreeIsRefusedWhileTheHolderMayRun(t *testing.T) {

@@ -152,7 +152,9 @@ func holdRules() []Rule {
 			"	l.holdEnd = Earlier(l.holdEnd, now.Add(max(hold, l.rec.Carry)))\n", "	_ = hold\n	l.holdEnd = now\n")},
 		{ID: "4.3.10", Without: "two boots that are both alive get no new grant", Edits: one(requestFile,
 			"			g.twins(now, n, last, p)\n", "			_ = last\n")},
-		{ID: "4.3.11", Without: "expiry is decided only after draining", Edits: one(grantorFile, "	case GrantorTick:\n", "	case GrantorTick:\n		g.decide(now)\n")},
+		{ID: "4.3.11", Without: "a tick decides no expiry", Edits: one(grantorFile, "	case GrantorTick:\n", "	case GrantorTick:\n		g.decide(now)\n")},
+		{ID: "4.3.11", Without: "expiry is decided only after draining", Edits: one(grantorFile,
+			"func (g *Grantor) settle(now Instant) {\n", "func (g *Grantor) settle(now Instant) {\n	g.decide(now)\n")},
 	}, operatorRules()...)
 }
 
@@ -179,7 +181,7 @@ func operatorRules() []Rule {
 		{ID: "4.3.13", Without: "a new boot ends a bar", Edits: []Edit{
 			{requestFile, `		r.BarredBoot = "" // a new`, `		// a new`},
 			{requestFile, `n.rec.BarredBoot != "" && n.rec.BarredBoot == party.BootID`, `n.rec.BarredBoot != ""`}}},
-		{ID: "4.3.13", Without: "a bar that leaves nobody is an alarm", Edits: one(operatorFile, "	if alone {\n", "	if false {\n")},
+		{ID: "4.3.13", Without: "a bar that leaves nobody is an alarm", Edits: one(operatorFile, "	if alone {\n", "	if alone && false {\n")},
 	}
 }
 
