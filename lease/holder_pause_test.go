@@ -59,6 +59,35 @@ func TestHolder_PauseAndResumeInOrder(t *testing.T) {
 	r.wantPhase(Held)
 }
 
+// 4.4.9, shorter: the resume of a pause with an end brings the guard's deadline back to that of the renewal, which an arm
+// without shorten never does, before resume leaves.
+func TestHolder_ResumeShortensTheGuard(t *testing.T) {
+	r := newRig(t)
+	r.win()
+	r.step(PauseAsked{For: time.Hour})
+	r.answer(pausedFor(time.Hour))
+	r.wantPhase(Paused)
+	r.pass(time.Minute)
+	r.mute["Arm"] = true
+	r.step(ResumeAsked{})
+	renewal := r.last()
+	r.now = r.now.Add(10 * ms)
+	var arm Arm
+	for _, a := range r.h.Step(r.now, Answered{Seq: renewal.Seq, Answer: ans(OK, 7)}) {
+		if _, start := a.(StartGuard); start {
+			for _, a := range r.h.Step(r.now, GuardStarted{Epoch: 7}) {
+				if a, ok := a.(Arm); ok {
+					arm = a
+				}
+			}
+		}
+	}
+	if want := renewal.Sent.Add(lan.HardDeadline()); !arm.Shorten || arm.Until != want {
+		t.Errorf("the guard is armed with %+v, want a shorten to %v", arm, want)
+	}
+	r.wantPhase(Resuming)
+}
+
 // An unanswered pause counts as not paused, and resume is sent until it is answered; a late ok enters nothing.
 func TestHolder_PauseAnswerLost(t *testing.T) {
 	r := newRig(t)

@@ -142,8 +142,10 @@ func handoverRules() []Rule {
 		{ID: "4.4.9", Without: "resume is repeated until it is answered", Edits: []Edit{
 			{sendFile, "	undo := (h.phase == Held || h.phase == Leaving) && h.pausing && !h.waitsFor(kindPause)", "	undo := false"},
 			{sendFile, "		h.pausing, h.owed = true, true // an", "		_ = p // an"}}},
-		{ID: "4.4.9", Without: "no pause after a resume with a higher seq", Edits: one(pauseFile,
-			"	if h.phase != Held || h.resumeSeq > p.seq {", "	if h.phase != Held {")},
+		// The pause's answer is not waited for any more when a resume leaves: the same rule from the other end.
+		{ID: "4.4.9", Without: "no pause after a resume with a higher seq", Edits: []Edit{
+			{pauseFile, "	if h.phase != Held || h.resumeSeq > p.seq {", "	if h.phase != Held {"},
+			{sendFile, "h.pausing && !h.waitsFor(kindPause)\n", "h.pausing\n"}}},
 		{ID: "4.4.9", Without: "a resume may shorten the guard's deadline", Edits: one(becomeFile,
 			"		Shorten: shorten && h.phase == Resuming && h.armed != 0 && until < h.armed})", "		Shorten: false && shorten})")},
 	}
