@@ -44,6 +44,25 @@ func TestQuarantineWithoutARecordedHold(t *testing.T) {
 	}
 }
 
+// The inequality is judged with the worse of the two clocks, also when a node believes in its own.
+func TestTheLargerDriftCounts(t *testing.T) {
+	b, _ := Profile("lan")
+	own := b.Terms
+	own.DriftPPM = 0
+	both := own
+	both.DriftPPM = 1000 // of this arbiter
+	for _, c := range []struct {
+		hold time.Duration
+		want Verdict
+	}{{own.NeededHold(), Unsafe}, {both.NeededHold() - 1, Unsafe}, {both.NeededHold(), Granted}} {
+		w := newGrantorWorld(t)
+		id := w.send("pg", Acquire{Party: w.party("a"), Seq: 1, Terms: own, Hold: c.hold})
+		if a := w.replies[id]; a.Verdict != c.want {
+			t.Errorf("hold %v: %s, want %s (%s)", c.hold, a.Verdict, c.want, a.Reason)
+		}
+	}
+}
+
 // Renewals may wait in the sockets when a tick comes: only Drained, which comes after them, decides that a hold is over.
 func TestATickDecidesNoExpiry(t *testing.T) {
 	w := newGrantorWorld(t)

@@ -98,8 +98,9 @@ func leaseRules() []Config {
 	drift.Rho = 6
 	right := drift
 	right.Rho = 0
-	chance := b
+	chance, free := b, b
 	chance.C = 2
+	free.C, free.J = 2, 0
 	restart := func(quarantine int) []string {
 		return append(slices.Clone(safe), "RESTART", fmt.Sprintf("QUAR=%d", quarantine))
 	}
@@ -126,7 +127,8 @@ func leaseRules() []Config {
 		without("deadline from the reply", "4.4.1", "Sent is taken before the first copy leaves", huge, "BAD_SENT_IS_RECEIPT"),
 		without("deadline from a copy", "4.4.1", "Sent is that of the first copy", huge, "BAD_SENT_OF_COPY"),
 		without("no watchdog", "5.3", "the watchdog", huge, "NO_WATCHDOG"),
-		without("fed on liveness", "5.2", "a feed is legal only while now ≤ until", huge, "BAD_FEED_ON_LIVENESS"),
+		without("fed on liveness", "5.2", "a feed is legal only while now ≤ until, and the kill timer", free.defines(3*free.Hold()),
+			"BAD_FEED_ON_LIVENESS"),
 		without("attribute before arm", "4.4.3", "armed and acknowledged, only then the attribute", huge, "BAD_PUT_BEFORE_ARM"),
 		without("late attribute", "4.4.3", "an outstanding put is reaped before the proof", huge, "BAD_LATE_PUT"),
 		without("disarmed before proof", "4.4.3", "proof, then disarm", huge, "BAD_DISARM_BEFORE_PROOF"),
