@@ -149,7 +149,7 @@ func holdRules() []Rule {
 			"l.rec.State == RecordHeld && l.rec.Holder.SameBoot(w.req.Party)", "l.rec.State == RecordHeld && l.rec.Holder.Node == w.req.Node")},
 		{ID: "4.3.10", Without: "a new boot ends its old boot's pause", Edits: one(acquireFile, "	case l.rec.Holder.BootID != a.BootID:\n", "	case false:\n")},
 		{ID: "4.3.10", Without: "but only after H", Edits: one(acquireFile,
-			"	l.holdEnd = Earlier(l.holdEnd, now.Add(max(hold, l.rec.Carry)))\n", "	_ = hold\n	l.holdEnd = now\n")},
+			"	l.holdEnd = Earlier(l.holdEnd, now.Add(max(hold, l.rec.Carry, speaks)))\n", "	_, _ = hold, speaks\n	l.holdEnd = now\n")},
 		{ID: "4.3.10", Without: "two boots that are both alive get no new grant", Edits: one(requestFile,
 			"			g.twins(now, n, last, p)\n", "			_ = last\n")},
 		{ID: "4.3.11", Without: "a tick decides no expiry", Edits: one(grantorFile, "	case GrantorTick:\n", "	case GrantorTick:\n		g.decide(now)\n")},
