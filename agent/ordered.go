@@ -105,7 +105,11 @@ func (k *keeper) nothingUnderWay(ctx context.Context, r control.Request) error {
 	if err != nil {
 		return err
 	}
-	if !cib.StartsBehind(r.Resource, k.guardedIDs()) {
+	plan, err := k.currentPlan()
+	if err != nil {
+		return err
+	}
+	if !cib.StartsBehind(r.Resource, plan.Resources) {
 		return fmt.Errorf("not everything that lease %s guards is ordered behind %s", k.name, r.Resource)
 	}
 	turn, err := k.gate.confirmClosed(ctx)

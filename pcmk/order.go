@@ -63,7 +63,7 @@ func (c *CIB) OrderFirst(id string, resources []string) (OrderFirst, error) {
 		case r == id || within.attr("id") == r:
 			out.NotBehind = append(out.NotBehind, fmt.Sprintf("%s is a part of %s, whose rule keeps it from starting: make it a primitive "+
 				"of its own", id, r))
-		case !c.ordered(id, r):
+		case !c.ordered(id, r, "", "start", "promote"):
 			out.NotBehind = append(out.NotBehind, fmt.Sprintf("%s is not ordered behind %s: pcs constraint order %s then %s, or "+
 				"crm configure order o-%s Mandatory: %s %s", r, id, id, r, id, id, r))
 		case !c.together(r, id):
@@ -74,18 +74,26 @@ func (c *CIB) OrderFirst(id string, resources []string) (OrderFirst, error) {
 	return out, nil
 }
 
-// StartsBehind reports whether Pacemaker orders no start or promotion of any of the resources before first has started.
-func (c *CIB) StartsBehind(first string, resources []string) bool {
-	return len(resources) > 0 && !slices.ContainsFunc(resources, func(r string) bool { return !c.ordered(first, r) })
+// StartsBehind reports whether Pacemaker does nothing that brings any of these resources into its guarded role before first
+// has started. An order of starts says nothing of the promotion of what has started before, and an order of promotions
+// nothing of starts.
+func (c *CIB) StartsBehind(first string, guarded []Guarded) bool {
+	return len(guarded) > 0 && !slices.ContainsFunc(guarded, func(g Guarded) bool {
+		if g.Role == RolePromoted {
+			return !c.ordered(first, g.ID, "promote")
+		}
+		return !c.ordered(first, g.ID, "", "start")
+	})
 }
 
-// ordered looks for a mandatory order in its plain form. Sets of resources are not looked into, and so do not count.
-func (c *CIB) ordered(first, then string) bool {
+// ordered looks for a mandatory order in its plain form, before one of these actions. Sets of resources are not looked into,
+// and so do not count.
+func (c *CIB) ordered(first, then string, actions ...string) bool {
 	for o := range c.root.at("configuration", "constraints").each("rsc_order") {
 		kind, score := o.attr("kind"), o.attr("score")
 		mandatory := kind == "Mandatory" || kind == "" && (score == "" || score == "INFINITY" || score == "+INFINITY")
 		starts := o.attr("first-action") == "" || o.attr("first-action") == "start"
-		begins := slices.Contains([]string{"", "start", "promote"}, o.attr("then-action"))
+		begins := slices.Contains(actions, o.attr("then-action"))
 		if o.attr("first") == first && o.attr("then") == then && mandatory && starts && begins && parseBool(o.attr("symmetrical")) != No &&
 			o.child("rule") == nil && o.child("lifetime") == nil {
 			return true

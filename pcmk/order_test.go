@@ -76,9 +76,30 @@ func TestOrderFirst(t *testing.T) {
 }
 
 func TestStartsBehind(t *testing.T) {
-	c := orderCIB(t, "", leasePrim, plainOrder, "")
-	if !c.StartsBehind("lease", []string{"g"}) || c.StartsBehind("lease", []string{"g", "h"}) || c.StartsBehind("other", []string{"g"}) ||
-		c.StartsBehind("lease", nil) {
-		t.Error("one mandatory order counts for its own resource, and for nothing else")
+	started := func(ids ...string) (out []Guarded) {
+		for _, id := range ids {
+			out = append(out, Guarded{ID: id, Role: RoleStarted})
+		}
+		return out
+	}
+	promoted := []Guarded{{ID: "g", Role: RolePromoted}}
+	const ofPromotions = `<rsc_order id="o" first="lease" then="g" then-action="promote"/>`
+	for name, tc := range map[string]struct {
+		order, first string
+		guarded      []Guarded
+		want         bool
+	}{
+		"its own resource":                   {plainOrder, "lease", started("g"), true},
+		"another one is not behind it":       {plainOrder, "lease", started("g", "h"), false},
+		"another first":                      {plainOrder, "other", started("g"), false},
+		"nothing is known to be guarded":     {plainOrder, "lease", nil, false},
+		"a promotion of what started before": {plainOrder, "lease", promoted, false},
+		"an order of promotions":             {ofPromotions, "lease", promoted, true},
+		"a start beside an order of those":   {ofPromotions, "lease", started("g"), false},
+		"an order of its stop":               {`<rsc_order id="o" first="lease" then="g" then-action="stop"/>`, "lease", started("g"), false},
+	} {
+		if got := orderCIB(t, "", leasePrim, tc.order, "").StartsBehind(tc.first, tc.guarded); got != tc.want {
+			t.Errorf("%s: got %v", name, got)
+		}
 	}
 }
