@@ -15,7 +15,7 @@ type Rule struct {
 	ID       string // of the design
 	Without  string // what is taken away
 	Packages []string
-	Hangs    bool // without it a test never ends
+	Hangs    bool // without it a test may never end
 	Edits    []Edit
 }
 

@@ -213,7 +213,7 @@ func recoveryRules() []Rule {
 			"		g.lastGen = max(g.lastGen, seen.Generation)\n", "		_ = seen\n")},
 		{ID: "4.3.7", Without: "claims are taken back", Edits: one(recoveryFile, "		rec, take := g.recordOfClaim(l, r, *c.claim)",
 			"		rec, take := g.recordOfClaim(l, r, *c.claim)\n		take = false")},
-		{ID: "4.3.7", Without: "a paused claim stays paused", Edits: []Edit{
+		{ID: "4.3.7", Without: "a paused claim stays paused", Hangs: true, Edits: []Edit{
 			{recoveryFile, "	if c.State == ClaimPaused && next.State != RecordPaused {\n		next = g.pausedByClaim(next, c)\n	}\n	// The number", "	// The number"},
 			{recoveryFile, "	case c.State == ClaimPaused && c.PauseFor == 0:\n		return Never\n	case c.State == ClaimPaused:\n		hold = g.claimPauseHold(c)\n", ""},
 			{acquireFile, "		if c.State == ClaimPaused && rec.State != RecordPaused {", "		if false {"}}},
