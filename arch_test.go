@@ -162,7 +162,7 @@ func TestImports(t *testing.T) {
 func TestRestrictedImports(t *testing.T) {
 	tr := parseTree(t)
 	for _, r := range []struct{ name, may, reason string }{
-		{"golang.org/x/sys", "boottime guard command agent/control test/...", "system calls stay where they are explained"},
+		{"golang.org/x/sys", "boottime guard systemd command agent/control test/...", "system calls stay where they are explained"},
 		{"os/exec", "command test/...", "a program is run with a deadline, an absolute path and a clean environment, or not at all"},
 		{"plugin", "", "code is known when it is built"},
 		{"unsafe", "guard test/...", "only the kill timer and the watchdog need it"},

@@ -1,22 +1,22 @@
 package systemd
 
 import (
+	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Notifier speaks sd_notify(3) over one connected socket. A nil *Notifier does nothing, so a program that was not
-// started by systemd needs no other path. One goroutine only.
+// started by systemd needs no other path. One goroutine only. The socket is not one of the net package: its poller
+// wakes the program whenever PID 1 has read a datagram.
 type Notifier struct {
-	conn *net.UnixConn
-	raw  syscall.RawConn
-	ping func(fd uintptr) bool // made once: a feed allocates nothing
-	err  error
+	socket int
+	alive  []byte // what a feed says, made once: a feed allocates nothing
 }
 
 // NewNotifier connects to $NOTIFY_SOCKET and takes it out of the environment, so that no child speaks for us. It
@@ -29,30 +29,29 @@ func NewNotifier() (*Notifier, error) {
 	if err := os.Unsetenv("NOTIFY_SOCKET"); err != nil {
 		return nil, fmt.Errorf("connect to $NOTIFY_SOCKET: %w", err)
 	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
+	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("connect to $NOTIFY_SOCKET: %w", err)
 	}
-	raw, err := conn.SyscallConn()
+	wait := unix.NsecToTimeval(int64(sendTime))
+	err = errors.Join(unix.SetsockoptTimeval(socket, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait),
+		unix.Connect(socket, &unix.SockaddrUnix{Name: name}))
 	if err != nil {
-		conn.Close()
+		_ = unix.Close(socket)
 		return nil, fmt.Errorf("connect to $NOTIFY_SOCKET: %w", err)
 	}
-	n := &Notifier{conn: conn, raw: raw}
-	message := []byte("WATCHDOG=1")
-	n.ping = func(fd uintptr) bool {
-		_, n.err = syscall.Write(int(fd), message)
-		return true
-	}
-	return n, nil
+	return &Notifier{socket, []byte("WATCHDOG=1")}, nil
 }
+
+// sendTime bounds every message but a feed, which never waits.
+const sendTime = time.Second
 
 // Close closes the socket.
 func (n *Notifier) Close() error {
 	if n == nil {
 		return nil
 	}
-	return n.conn.Close()
+	return unix.Close(n.socket)
 }
 
 // Watchdog sends WATCHDOG=1. It never waits: with a full queue (PID 1 hangs) it returns EAGAIN. It allocates
@@ -61,10 +60,7 @@ func (n *Notifier) Watchdog() error {
 	if n == nil {
 		return nil
 	}
-	if err := n.raw.Write(n.ping); err != nil {
-		return err
-	}
-	return n.err
+	return unix.Send(n.socket, n.alive, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
 // Ready tells that the start is over, with a first status.
@@ -93,14 +89,14 @@ func (n *Notifier) Send(assignments ...string) error {
 	if n == nil {
 		return nil
 	}
-	if err := n.conn.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
-		return fmt.Errorf("notify systemd: %w", err)
+	text, err := []byte(strings.Join(assignments, "\n")), error(unix.EINTR)
+	for errors.Is(err, unix.EINTR) {
+		err = unix.Send(n.socket, text, unix.MSG_NOSIGNAL)
 	}
-	_, err := n.conn.Write([]byte(strings.Join(assignments, "\n")))
 	if err != nil {
 		return fmt.Errorf("notify systemd: %w", err)
 	}
-	return n.conn.SetWriteDeadline(time.Time{})
+	return nil
 }
 
 func usec(d time.Duration) string { return strconv.FormatInt(d.Microseconds(), 10) }
