@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -62,7 +61,7 @@ func (opt Options) opener() func(path string) (Device, error) {
 }
 
 // maxFeedPeriod bounds how seldom the loop looks at the clock by itself.
-const maxFeedPeriod = 250 * time.Millisecond
+const maxFeedPeriod = time.Second / 3
 
 // Run is the guard's life. Before the first arm every problem is returned as an error, and the caller must then exit
 // with 0: READY=1 was sent, so the unit ends as inactive, never as failed (which would reset the node). After it Run
@@ -218,10 +217,8 @@ func feedPeriod(s guardapi.Status) time.Duration {
 	return period
 }
 
-// loop is the only place where anything is fed. It keeps its thread. A timer only wakes: the clock is read again by
-// every step.
+// loop is the only place where anything is fed. A timer only wakes: the clock is read again by every step.
 func (g *guard) loop(s *server, period time.Duration, jumps <-chan boottime.Jump, term <-chan os.Signal) {
-	runtime.LockOSThread()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	status := g.describe()
@@ -257,7 +254,7 @@ func (g *guard) loop(s *server, period time.Duration, jumps <-chan boottime.Jump
 // when the loop must be awake again.
 func (g *guard) turn(period time.Duration) lease.Instant {
 	now := g.now()
-	if now >= g.feedDue || now >= g.dead.Next() {
+	if now.Add(period/2) >= g.feedDue || now >= g.dead.Next() { // one that is due soon saves a wake-up
 		g.step(lease.DeadmanTick{})
 		g.feedDue = now.Add(period)
 	}

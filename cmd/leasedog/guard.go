@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,6 +35,7 @@ func newGuardCommand() *cobra.Command {
 			}
 			// Always exit code 0: a guard that ends by itself has nothing armed, and a unit that enters the failed
 			// state resets the node.
+			runtime.GOMAXPROCS(1) // as in the agent
 			if err := guard.Run(opt); err != nil {
 				opt.Logf("ended: %v", err)
 			}
