@@ -187,7 +187,8 @@ func New(opt Options) *Agent {
 	}
 	a := &Agent{opt: opt, log: logrus.NewEntry(opt.Log), knownDisk: newQueue(), done: make(chan struct{}),
 		peers: map[string]pcmk.Bool{}, mail: make(chan letter), calls: make(chan func()), poke: make(chan struct{}, 1), started: opt.Now()}
-	a.herald.a = a
+	a.herald = herald{a: a, news: make(chan struct{}, 1)}
+	a.stops.gone = make(chan struct{}, 1)
 	if opt.Alerts.Path != "" {
 		a.alerts = hooks.NewAlerts(opt.Alerts, a.log.Warnf)
 	}

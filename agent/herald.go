@@ -15,10 +15,12 @@ type herald struct {
 	beat    atomic.Int64 // Instant of the loop's last turn
 	text    atomic.Pointer[string]
 	leaving atomic.Bool
+	news    chan struct{} // the text or leaving has changed
 }
 
 const (
-	heraldEvery = 500 * time.Millisecond
+	// heraldEvery is a quarter of WatchdogSec= in the unit.
+	heraldEvery = 2500 * time.Millisecond
 	// loopSilence is how long the loop may be silent before the watchdog is not fed any more: it never waits, so this
 	// is long.
 	loopSilence = 3 * time.Second
@@ -29,8 +31,13 @@ const (
 // turn is the loop's: it lives, and says how things stand.
 func (h *herald) turn(now lease.Instant, text string, leaving bool) {
 	h.beat.Store(int64(now))
-	h.text.Store(&text)
-	h.leaving.Store(leaving)
+	old := h.text.Swap(&text)
+	if was := h.leaving.Swap(leaving); was != leaving || old == nil || *old != text {
+		select {
+		case h.news <- struct{}{}:
+		default:
+		}
+	}
 }
 
 func (h *herald) work(ctx context.Context) {
@@ -52,6 +59,7 @@ func (h *herald) work(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-h.news:
 		}
 	}
 }

@@ -18,10 +18,9 @@ import (
 const pacemakerUnit = "pacemaker.service"
 
 const (
-	// stopsEvery is how often Pacemaker's process is looked for while a lease is held, and askEvery how often systemd is
-	// asked whether it is being stopped: a stop without leasedog-handover.service is to cost little more than one with it.
-	stopsEvery = time.Second
-	askEvery   = 5 * time.Second
+	// askEvery is how often systemd is asked whether Pacemaker is being stopped, while a lease is held: a stop without
+	// leasedog-handover.service is to cost little more than one with it.
+	askEvery = 5 * time.Second
 	// lookAgain is how long to wait for a folder that cannot be watched yet.
 	lookAgain = 10 * time.Second
 )
@@ -65,10 +64,16 @@ func (a *Agent) watchFolder(ctx context.Context) error {
 
 // watchPacemaker notices soon that Pacemaker is being stopped, or was, when nobody asked for a handover before.
 func (a *Agent) watchPacemaker(ctx context.Context) {
-	for asked := lease.Instant(0); pause(ctx, stopsEvery) == nil; {
-		stops, now := a.stops.now.Load(), a.opt.Now()
-		if a.holding.Load() && !a.stops.alive(a.opt.Proc) || (a.holding.Load() || stops) && now.Sub(asked) >= askEvery {
-			asked = now
+	ticker := time.NewTicker(askEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-a.stops.gone:
+		}
+		if a.holding.Load() || a.stops.now.Load() {
 			_, _ = a.lookAtStop(ctx)
 		}
 	}
@@ -76,9 +81,10 @@ func (a *Agent) watchPacemaker(ctx context.Context) {
 
 // stopWatch is what is known about a stop of Pacemaker.
 type stopWatch struct {
-	asking sync.Mutex   // one question at a time: a late answer must not replace a newer one
-	pid    atomic.Int64 // Pacemaker's main process as systemd last named it; 0: not known
-	now    atomic.Bool  // its unit is being stopped or restarted, or was stopped
+	asking sync.Mutex    // one question at a time: a late answer must not replace a newer one
+	pid    atomic.Int64  // Pacemaker's main process as systemd last named it; 0: not known
+	now    atomic.Bool   // its unit is being stopped or restarted, or was stopped
+	gone   chan struct{} // its process is not there while a lease is held
 }
 
 // alive reports whether Pacemaker's main process is there. A look costs next to nothing, a question to systemd is dear.
@@ -129,11 +135,18 @@ func (a *Agent) pacemakerIsStopped(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// noteHolding is the loop's.
+// noteHolding is the loop's. While a lease is held each of its turns, one for a renewal at least, has a look at
+// Pacemaker's process: a timer of its own would cost more than the look.
 func (a *Agent) noteHolding() {
 	holding := false
 	for _, k := range a.keepers {
 		holding = holding || k.begun && k.holder.View().Phase == lease.Held
 	}
 	a.holding.Store(holding)
+	if holding && !a.stops.alive(a.opt.Proc) {
+		select {
+		case a.stops.gone <- struct{}{}:
+		default:
+		}
+	}
 }

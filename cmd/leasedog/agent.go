@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -46,6 +47,8 @@ func runAgent(ctx context.Context, o *options) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
+	// It never has two things to do at once that are worth a second processor; waking one costs more than the work.
+	runtime.GOMAXPROCS(1)
 	log := newLog()
 	defer drain(log)
 	conf, err := loadAgentConfig(o.configPath, log)
