@@ -19,8 +19,10 @@ import (
 // The paces of looking at the cluster. It is looked at rarely, since its tools cost 20 ms of processor each, and
 // often while something moves.
 const (
-	pollEvery  = 5 * time.Second
-	pollFast   = time.Second
+	pollEvery = 5 * time.Second
+	pollFast  = time.Second
+	// pollHeard is the pace while every lease is held in peace and Pacemaker tells its alert agent what happens.
+	pollHeard  = 2 * pollEvery
 	surveyTime = 8 * time.Second
 	// readingGood is how long a reading lets a node compete.
 	readingGood = 3 * pollEvery
@@ -42,12 +44,7 @@ type survey struct {
 // watch looks at the cluster until ctx ends.
 func (a *Agent) watch(ctx context.Context) {
 	for ctx.Err() == nil {
-		restless := a.surveyOnce(ctx)
-		wait := pollEvery
-		if restless {
-			wait = pollFast
-		}
-		t := time.NewTimer(wait)
+		t := time.NewTimer(a.pace(a.surveyOnce(ctx)))
 		select {
 		case <-ctx.Done():
 		case <-t.C:
@@ -56,6 +53,17 @@ func (a *Agent) watch(ctx context.Context) {
 		}
 		t.Stop()
 	}
+}
+
+// pace is how long to wait after a look.
+func (a *Agent) pace(restless, peace bool) time.Duration {
+	switch {
+	case restless:
+		return pollFast
+	case peace && a.lastCIB.HasAlert():
+		return pollHeard
+	}
+	return pollEvery
 }
 
 func (a *Agent) pokeSurvey() {
@@ -76,8 +84,9 @@ type cluster struct {
 	nodeWhy   []string // what speaks against this node for every lease
 }
 
-// surveyOnce reads everything once and tells every keeper. It reports whether to look again soon.
-func (a *Agent) surveyOnce(ctx context.Context) bool {
+// surveyOnce reads everything once and tells every keeper. It reports whether to look again soon, and whether every
+// lease is held and the configuration known.
+func (a *Agent) surveyOnce(ctx context.Context) (restless, peace bool) {
 	ctx, cancel := context.WithTimeout(ctx, surveyTime)
 	defer cancel()
 	phases := a.phases()
@@ -86,13 +95,17 @@ func (a *Agent) surveyOnce(ctx context.Context) bool {
 		a.tellPeers(c.status)
 	}
 	a.tellCertificate()
-	restless := false
 	for i, k := range a.keepers {
 		if a.surveyKeeper(ctx, k, phases[i], c) {
 			restless = true
 		}
 	}
-	return restless
+	return restless, inPeace(phases) && c.cibErr == nil && c.statusErr == nil
+}
+
+// inPeace: nothing is being decided here.
+func inPeace(phases []lease.Phase) bool {
+	return !slices.ContainsFunc(phases, func(p lease.Phase) bool { return p != lease.Held && p != lease.Paused })
 }
 
 // stopLook bounds what is asked of a Pacemaker that is being stopped: a tool whose daemon ends meanwhile hangs.
@@ -119,8 +132,7 @@ func (a *Agent) look(ctx context.Context, phases []lease.Phase) (c cluster) {
 // readCIB reads the configuration, or repeats what was read within the last minute while every lease is held in
 // peace: each reading costs 10 ms of processor, and only the rules and the plan come from it then.
 func (a *Agent) readCIB(ctx context.Context, phases []lease.Phase) (*pcmk.CIB, error) {
-	peace := !slices.ContainsFunc(phases, func(p lease.Phase) bool { return p != lease.Held && p != lease.Paused })
-	if changed := a.cibChanged.Swap(false); peace && !changed && a.lastCIB != nil && a.opt.Now().Sub(a.cibAt) < cibGood {
+	if changed := a.cibChanged.Swap(false); inPeace(phases) && !changed && a.lastCIB != nil && a.opt.Now().Sub(a.cibAt) < cibGood {
 		return a.lastCIB, nil
 	}
 	cib, err := a.opt.Cluster.CIB(ctx)

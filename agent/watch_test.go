@@ -83,3 +83,33 @@ func TestLook_AtAPacemakerThatIsBeingStopped(t *testing.T) {
 		}
 	})
 }
+
+// A slower pace is only for who is told what happens, and only while nothing is being decided.
+func TestPace(t *testing.T) {
+	cib := func(alerts string) *pcmk.CIB {
+		c, err := pcmk.ParseCIB([]byte(`<cib><configuration><crm_config/><nodes/><resources/><constraints/><alerts>` + alerts +
+			`</alerts></configuration></cib>`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for _, tc := range []struct {
+		restless, peace bool
+		alerts          string
+		want            time.Duration
+	}{
+		{true, true, pcmk.AlertXML, pollFast},
+		{true, false, "", pollFast},
+		{false, false, pcmk.AlertXML, pollEvery},
+		{false, true, "", pollEvery},
+		{false, true, pcmk.AlertXML, pollHeard},
+	} {
+		if got := (&Agent{lastCIB: cib(tc.alerts)}).pace(tc.restless, tc.peace); got != tc.want {
+			t.Errorf("%+v: %v", tc, got)
+		}
+	}
+	if !inPeace([]lease.Phase{lease.Held, lease.Paused}) || inPeace([]lease.Phase{lease.Held, lease.Standby}) || inPeace([]lease.Phase{""}) {
+		t.Error("peace is when every lease is held or paused")
+	}
+}

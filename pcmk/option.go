@@ -69,3 +69,36 @@ func (c *Cluster) SetOption(ctx context.Context, name, value string) error {
 	}
 	return nil
 }
+
+// AlertAgent is the alert agent that has the agent look at the cluster when something happened; `make install` puts it there.
+const AlertAgent = "/usr/share/leasedog/alerts/alert_leasedog.sh"
+
+// AlertXML is what has Pacemaker run it.
+const AlertXML = `<alert id="leasedog" path="` + AlertAgent + `"/>`
+
+// HasAlert reports whether Pacemaker runs AlertAgent, whoever configured that.
+func (c *CIB) HasAlert() bool {
+	for a := range c.root.at("configuration", "alerts").each("alert") {
+		if a.attr("path") == AlertAgent {
+			return true
+		}
+	}
+	return false
+}
+
+// AddAlert has Pacemaker run AlertAgent, and reads that back.
+func (c *Cluster) AddAlert(ctx context.Context) error {
+	_, err := c.tool(ctx, c.tools.Cibadmin, "--modify", "--allow-create", "--scope", "configuration",
+		"--xml-text", "<configuration><alerts>"+AlertXML+"</alerts></configuration>")
+	if err != nil {
+		return fmt.Errorf("add the alert: %w", err)
+	}
+	cib, err := c.CIB(ctx)
+	if err != nil {
+		return fmt.Errorf("read the alert back: %w", err)
+	}
+	if !cib.HasAlert() {
+		return fmt.Errorf("add the alert %s: %w", AlertAgent, ErrNotApplied)
+	}
+	return nil
+}

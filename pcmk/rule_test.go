@@ -284,6 +284,36 @@ func TestOptionChanges(t *testing.T) {
 	}
 }
 
+func TestAlert(t *testing.T) {
+	cib := func(alerts string) string {
+		return `<cib><configuration><crm_config/><nodes/><resources/><constraints/>` + alerts + `</configuration></cib>`
+	}
+	for alerts, want := range map[string]bool{
+		"": false, "<alerts/>": false, `<alerts><alert id="leasedog" path="/bin/true"/></alerts>`: false,
+		`<alerts><alert id="a" path="/bin/true"/><alert id="b" path="` + pcmk.AlertAgent + `"/></alerts>`: true,
+		"<alerts>" + pcmk.AlertXML + "</alerts>":                                                          true,
+	} {
+		c, err := pcmk.ParseCIB([]byte(cib(alerts)))
+		must(t, err)
+		if c.HasAlert() != want {
+			t.Errorf("%s: %v", alerts, !want)
+		}
+	}
+	written := ""
+	f := &fake{answer: func(call string) (string, int) {
+		if strings.Contains(call, "--modify") {
+			written = "<alerts>" + pcmk.AlertXML + "</alerts>"
+			return "", 0
+		}
+		return cib(written), 0
+	}}
+	must(t, cluster(f).AddAlert(within(t)))
+	f.answer = func(string) (string, int) { return cib(""), 0 }
+	if err := cluster(f).AddAlert(within(t)); !errors.Is(err, pcmk.ErrNotApplied) {
+		t.Errorf("nothing was written: %v", err)
+	}
+}
+
 // TestRuleTruthTable (attack 14) asks Pacemaker's own scheduler: with the rule a guarded resource runs only where the
 // attribute is an epoch. Without the third expression every word opens the gate.
 // LEASEDOG_CRM_SIMULATE holds command lines to use, separated by ";", for instance one a release under chroot(8).

@@ -43,7 +43,8 @@ func newConstraintsCommand(o *options) *cobra.Command {
 		Short: "print or apply the Pacemaker rules that keep guarded resources off nodes without the lease",
 		Long: "Prints the location rules of a lease for pcs, crmsh or as XML. With --apply they are written and read back; that " +
 			"is refused while a guarded resource runs on a node that does not hold the lease, since the rule would stop it there. " +
-			"--remove takes away exactly what --apply made. --cluster-options does the same for the cluster's properties.",
+			"--remove takes away exactly what --apply made. --cluster-options does the same for the cluster's properties and the " +
+			"alert agent.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.out = cmd.OutOrStdout()
 			if err := c.checkFlags(); err != nil {
@@ -67,7 +68,7 @@ func newConstraintsCommand(o *options) *cobra.Command {
 	f.StringVar(&c.format, "format", "pcs", "print for `pcs`, crmsh or xml")
 	f.BoolVar(&c.apply, "apply", false, "write the rules")
 	f.BoolVar(&c.remove, "remove", false, "remove the rules that --apply wrote")
-	f.BoolVar(&c.clusterOptions, "cluster-options", false, "also the cluster's properties, each with its reason")
+	f.BoolVar(&c.clusterOptions, "cluster-options", false, "also the cluster's properties and the alert agent, each with its reason")
 	f.BoolVar(&c.dryRun, "dry-run", false, "only print what would be done")
 	f.BoolVar(&c.yes, "yes", false, "do not ask")
 	f.BoolVar(&c.force, "force", false, "apply although resources will stop; they are named")
@@ -85,7 +86,7 @@ func (c *constraints) checkFlags() error {
 	case c.apply && c.remove:
 		return usageError("--apply and --remove exclude each other")
 	case c.remove && c.clusterOptions:
-		return usageError("--remove leaves the cluster's properties alone: what they were before is not known")
+		return usageError("--remove leaves the cluster's properties and alerts alone: what they were before is not known")
 	case c.force && !c.apply:
 		return usageError("--force is for --apply")
 	}
@@ -198,7 +199,22 @@ func (c *constraints) printOptions() {
 			fmt.Fprintf(c.out, "<nvpair id=\"cib-bootstrap-options-%[1]s\" name=\"%[1]s\" value=\"%[2]s\"/>\n", o.Name, o.After)
 		}
 	}
+	if c.cib.HasAlert() {
+		return
+	}
+	fmt.Fprintf(c.out, "%salert agent: %s%s\n", begin, alertReason, end)
+	switch c.format {
+	case "pcs":
+		fmt.Fprintf(c.out, "pcs alert create path=%s id=leasedog\n", pcmk.AlertAgent)
+	case "crmsh":
+		fmt.Fprintf(c.out, "crm configure alert leasedog %s\n", pcmk.AlertAgent)
+	case "xml":
+		fmt.Fprintln(c.out, pcmk.AlertXML)
+	}
 }
+
+// alertReason is why Pacemaker should tell the agent what happens.
+const alertReason = "leasedog hears of a failed resource at once, and has to look at the cluster half as often"
 
 func optionLine(o pcmk.OptionChange) string {
 	before := "not set"

@@ -71,6 +71,9 @@ func (c *constraints) plan(stops []string) []string {
 				lines = append(lines, fmt.Sprintf("set %s (%s)", optionLine(o), o.Reason))
 			}
 		}
+		if !c.cib.HasAlert() {
+			lines = append(lines, "add "+pcmk.AlertXML+" ("+alertReason+")")
+		}
 	}
 	for _, s := range stops {
 		lines = append(lines, "STOPS: "+s)
@@ -97,6 +100,13 @@ func (c *constraints) write(ctx context.Context) error {
 		}
 		fmt.Fprintf(c.out, "in place: %s\n", optionLine(o))
 	}
+	if c.cib.HasAlert() {
+		return nil
+	}
+	if err := c.cluster.AddAlert(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "in place: alert %s\n", pcmk.AlertAgent)
 	return nil
 }
 
