@@ -37,7 +37,7 @@ func TestSim(t *testing.T) {
 		replay(t, *simSeed, cfg)
 		return
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // worlds are small and short-lived
+	defer debug.SetGCPercent(debug.SetGCPercent(4000)) // worlds are small and short-lived: collect when they come to some 160 MB
 	start := time.Now()
 	sum := seeds(*simFirst, *simSeeds, cfg, func(r Result) bool {
 		report(t, r.Seed, cfg)
