@@ -9,7 +9,7 @@ type alarm struct {
 	run  func()
 	due  lease.Instant // in real time
 	next lease.Instant // when the event that is on its way comes
-	turn int           // of that event; another one is stale
+	sent uint64        // the order of that event; another one is stale
 }
 
 func (w *world) newAlarm(run func()) *alarm {
@@ -24,23 +24,23 @@ func (a *alarm) set(real lease.Instant) {
 }
 
 func (a *alarm) send(real lease.Instant) {
-	a.turn++
-	turn := a.turn
 	a.next = lease.Later(real, a.w.now)
-	a.w.at(real, func() {
-		if a.turn != turn {
-			return
-		}
-		a.next = lease.Never
-		switch {
-		case a.due == lease.Never:
-		case a.due > a.w.now:
-			a.send(a.due)
-		default:
-			a.due = lease.Never
-			a.run()
-		}
-	})
+	a.sent = a.w.plans(real, a)
+}
+
+func (a *alarm) happen() {
+	if a.sent != a.w.running {
+		return
+	}
+	a.next = lease.Never
+	switch {
+	case a.due == lease.Never:
+	case a.due > a.w.now:
+		a.send(a.due)
+	default:
+		a.due = lease.Never
+		a.run()
+	}
 }
 
 // localAlarm is an alarm on a machine's own clock: it dies with the boot, and waits while the machine is paused.

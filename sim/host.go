@@ -73,16 +73,37 @@ func (n *node) paused() bool { return n.w.now < n.still }
 func (n *node) after(d time.Duration, f func()) { n.at(n.w.now.Add(d), f) }
 
 func (n *node) at(real lease.Instant, f func()) {
-	boot := n.boots
-	n.w.at(real, func() {
-		switch {
-		case n.boots != boot || !n.alive:
-		case n.paused():
-			n.at(n.still, f)
-		default:
-			f()
-		}
-	})
+	if real == lease.Never {
+		return
+	}
+	w := n.w
+	if len(w.idle) == 0 {
+		w.idle = append(w.idle, &hostTask{})
+	}
+	t := w.idle[len(w.idle)-1]
+	w.idle = w.idle[:len(w.idle)-1]
+	*t = hostTask{n, n.boots, f}
+	w.plans(real, t)
+}
+
+// hostTask is something that happens in one boot of a machine. It happens once, and is used again for another one then.
+type hostTask struct {
+	n    *node
+	boot int
+	run  func()
+}
+
+func (t *hostTask) happen() {
+	n, boot, run := t.n, t.boot, t.run
+	t.run = nil
+	n.w.idle = append(n.w.idle, t)
+	switch {
+	case n.boots != boot || !n.alive:
+	case n.paused():
+		n.at(n.still, run)
+	default:
+		run()
+	}
 }
 
 // atLocal runs f when this node's clock shows local, which may have stood still meanwhile.

@@ -161,9 +161,7 @@ func (o *orders) one() {
 		o.fail("somebody is woken again and again")
 	}
 	o.point()
-	e := w.queue.pop()
-	w.now = e.at
-	e.run()
+	w.next()
 	if len(w.bad) > 0 {
 		o.fail("%s", w.bad[0])
 	}

@@ -73,9 +73,7 @@ func TestAlarm(t *testing.T) {
 	move(17, lease.Never)
 	move(40, 35) // in the past: at once
 	for len(w.queue) > 0 {
-		e := w.queue.pop()
-		w.now = e.at
-		e.run()
+		w.next()
 	}
 	if want := []lease.Instant{15, 40}; !slices.Equal(rang, want) {
 		t.Errorf("it rang at %v, want %v", rang, want)

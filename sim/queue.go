@@ -7,8 +7,16 @@ import "github.com/leasedog/leasedog/lease"
 type event struct {
 	at    lease.Instant
 	order uint64
-	run   func()
+	task  task
 }
+
+// task is what happens. What happens often is a task of its own: a closure would have to be made for it each time.
+type task interface{ happen() }
+
+// do makes a function a task.
+type do func()
+
+func (f do) happen() { f() }
 
 func (e *event) before(o *event) bool { return e.at < o.at || e.at == o.at && e.order < o.order }
 

@@ -18,6 +18,8 @@ type world struct {
 	now     lease.Instant // real time
 	queue   queue
 	order   uint64
+	running uint64 // the order of the event that happens now
+	idle    []*hostTask
 	events  int
 	trace   *strings.Builder // nil: no timeline
 	budget  lease.Budget
@@ -55,15 +57,26 @@ type endpoint interface {
 	listens() bool
 }
 
-func (w *world) at(t lease.Instant, run func()) {
+func (w *world) at(t lease.Instant, run func()) { w.plans(t, do(run)) }
+
+func (w *world) after(d time.Duration, run func()) { w.plans(w.now.Add(d), do(run)) }
+
+// plans puts a task into the queue and returns its order.
+func (w *world) plans(t lease.Instant, what task) uint64 {
 	if t == lease.Never {
-		return
+		return 0
 	}
 	w.order++
-	w.queue.push(event{lease.Later(t, w.now), w.order, run})
+	w.queue.push(event{lease.Later(t, w.now), w.order, what})
+	return w.order
 }
 
-func (w *world) after(d time.Duration, run func()) { w.at(w.now.Add(d), run) }
+// next lets the next event happen.
+func (w *world) next() {
+	e := w.queue.pop()
+	w.now, w.running = e.at, e.order
+	e.task.happen()
+}
 
 // chance is true in so many of 100 cases. In a directed world, see director.
 func (w *world) chance(percent float64) bool {
@@ -220,12 +233,10 @@ const woken = 20_000
 func (w *world) play() {
 	w.begin()
 	for len(w.bad) == 0 && len(w.queue) > 0 && !w.round.over {
-		e := w.queue.pop()
 		if w.events++; w.events > woken*(60+int(w.now/lease.Instant(time.Second))) {
 			w.violate("world", "somebody is woken again and again: %d events", w.events)
 		}
-		w.now = e.at
-		e.run()
+		w.next()
 	}
 }
 
