@@ -12,7 +12,7 @@ import (
 type caller struct {
 	name string
 	body any
-	to   func(lease.Answer)
+	from asker // nil: nobody
 }
 
 // arbiter is a Grantor with a disk. What it has not synced when it ends may or may not be on disk.
@@ -121,13 +121,19 @@ func (a *arbiter) number() int { return 0 }
 
 func (a *arbiter) listens() bool { return a.g != nil && !a.stalled }
 
-func (a *arbiter) waits(id lease.RequestID) bool { return a.waiting[id].to != nil }
+func (a *arbiter) waits(id lease.RequestID) bool { return a.waiting[id].from != nil }
 
-func (a *arbiter) ask(id lease.RequestID, name string, body any, answer func(lease.Answer)) {
-	a.receive(func() {
-		a.waiting[id] = caller{name, body, answer}
-		a.w.checkRepeat(a, name, body, func() { a.step(lease.Request{ID: id, Lease: name, Body: body}) })
-	})
+func (a *arbiter) ask(id lease.RequestID, name string, body any, from asker) {
+	if a.listens() {
+		a.asked(id, caller{name, body, from})
+		return
+	}
+	a.receive(func() { a.asked(id, caller{name, body, from}) })
+}
+
+func (a *arbiter) asked(id lease.RequestID, c caller) {
+	a.waiting[id] = c
+	a.w.checkRepeat(a, c.name, c.body, func() { a.step(lease.Request{ID: id, Lease: c.name, Body: c.body}) })
 }
 
 func (a *arbiter) gone(id lease.RequestID) {
@@ -148,9 +154,9 @@ func (a *arbiter) step(ev lease.GrantorEvent) {
 		case lease.Reply:
 			c := a.waiting[act.ID]
 			w.checkReply(a, c, act.Answer)
-			if c.to != nil {
+			if c.from != nil {
 				delete(a.waiting, act.ID)
-				c.to(act.Answer)
+				c.from.answered(act.Answer)
 			}
 		case lease.GrantorNote:
 			w.log("arbiter: %s %s e%d %s %s", act.Level, act.Lease, act.Epoch, act.Node, act.Text)

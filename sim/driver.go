@@ -185,6 +185,7 @@ type call struct {
 	body     any
 	ids      [4]lease.RequestID
 	count    int
+	first    copied // of the copies; the others are made when they are needed
 	answered bool
 	poll     bool
 }
@@ -215,10 +216,14 @@ func (c *call) copyTo(to endpoint) {
 		return
 	}
 	n := c.k.a.n
-	d := &copied{c: c, to: to, id: n.w.id()}
+	d := &c.first
+	if c.count > 0 {
+		d = &copied{}
+	}
+	*d = copied{c: c, to: to, id: n.w.id()}
 	c.ids[c.count] = d.id
 	c.count++
-	n.w.carry(n, to, message{c.k.name, c.body, false}, d.arrives)
+	n.w.carry(n, to, message{c.k.name, c.body, false}, d)
 }
 
 // copied is one copy of a call.
@@ -229,7 +234,8 @@ type copied struct {
 	served bool
 }
 
-func (d *copied) arrives() {
+// happen: it arrives.
+func (d *copied) happen() {
 	w := d.c.k.a.n.w
 	if d.served { // the network has made another one of it
 		d.id = w.id()
@@ -238,24 +244,34 @@ func (d *copied) arrives() {
 	if d.to.listens() {
 		d.c.k.a.n.heard = w.now
 	}
-	d.to.ask(d.id, d.c.k.name, d.c.body, d.answered)
+	d.to.ask(d.id, d.c.k.name, d.c.body, d)
 }
 
 func (d *copied) answered(ans lease.Answer) {
 	k := d.c.k
-	k.a.n.w.carry(k.a.n, d.to, message{k.name, d.c.body, true}, func() {
-		if k.a.dead || k.a.stopped {
-			k.a.post(func() { d.c.arrived(ans) })
-			return
-		}
-		d.c.arrived(ans)
-	})
+	k.a.n.w.carry(k.a.n, d.to, message{k.name, d.c.body, true}, &reply{d.c, ans})
 }
 
-func (c *call) arrived(ans lease.Answer) {
+// reply is an answer on its way to the agent.
+type reply struct {
+	c   *call
+	ans lease.Answer
+}
+
+// happen: it arrives, perhaps twice.
+func (r *reply) happen() {
+	if a := r.c.k.a; a.dead || a.stopped {
+		a.post(r.arrived)
+		return
+	}
+	r.arrived()
+}
+
+func (r *reply) arrived() {
+	c := r.c
 	c.answered = true
-	c.k.acknowledged(c.s, ans)
-	c.k.step(lease.Answered{Seq: c.s.Seq, Answer: ans})
+	c.k.acknowledged(c.s, r.ans)
+	c.k.step(lease.Answered{Seq: c.s.Seq, Answer: r.ans})
 }
 
 // gone tells the arbiters that nobody waits any more.
@@ -264,7 +280,7 @@ func (c *call) gone() {
 	for _, to := range n.w.doors {
 		for _, id := range c.ids[:c.count] {
 			if !c.answered || to.waits(id) { // else it would find nothing to end
-				n.w.carry(n, to, message{lease: c.k.name}, func() { to.gone(id) })
+				n.w.carry(n, to, message{lease: c.k.name}, do(func() { to.gone(id) }))
 			}
 		}
 	}

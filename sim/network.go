@@ -17,7 +17,7 @@ type link struct {
 	loss  float64 // percent
 	slow  time.Duration
 	twice float64 // percent
-	held  []func()
+	held  []task
 }
 
 // message says what is on its way; a test that directs the network decides by it.
@@ -39,9 +39,9 @@ func (m message) kind() string {
 }
 
 // carry takes a message from a node to an arbiter, or an answer back. Messages overtake each other as their delays fall.
-func (w *world) carry(n *node, to endpoint, m message, run func()) {
+func (w *world) carry(n *node, to endpoint, m message, what task) {
 	if w.direct != nil {
-		w.direct.carry(n, m, run)
+		w.direct.carry(n, m, what)
 		return
 	}
 	l := &n.links[to.number()].up
@@ -51,7 +51,7 @@ func (w *world) carry(n *node, to endpoint, m message, run func()) {
 	d := w.within(w.cfg.Network.Latency)
 	switch {
 	case l.cut && w.chance(50):
-		l.held = append(l.held, run)
+		l.held = append(l.held, what)
 		return
 	case l.cut, w.chance(l.loss + w.cfg.Network.Loss):
 		return
@@ -59,16 +59,16 @@ func (w *world) carry(n *node, to endpoint, m message, run func()) {
 		d += w.between(0, l.slow)
 	}
 	if w.chance(l.twice + w.cfg.Network.Twice) {
-		w.after(d+w.between(0, min(100*d, w.budget.Hold())), run)
+		w.plans(w.now.Add(d+w.between(0, min(100*d, w.budget.Hold()))), what)
 	}
-	w.after(d, run)
+	w.plans(w.now.Add(d), what)
 }
 
 func (w *world) heal(l *link) {
 	held := l.held
 	*l = link{}
-	for _, run := range held {
-		w.after(w.between(0, time.Second), run)
+	for _, what := range held {
+		w.plans(w.now.Add(w.between(0, time.Second)), what)
 	}
 }
 

@@ -49,7 +49,7 @@ func orderEmptyDBNewID(t *testing.T) {
 	fresh := o.n2.agent.known.Stamp.StoreID
 	o.want(o.asks(o.n2, lease.Acquire{}), "n2 does not wait for the answer any more")
 	heard := o.pg(o.n2).h.View().LastAnswer
-	o.w.after(time.Millisecond, o.letter(o.n2, "acquire answer").run)
+	o.w.after(time.Millisecond, o.letter(o.n2, "acquire answer").happen)
 	o.during(5*time.Millisecond, "n2 listens to the new store only", func() bool {
 		return o.n2.agent.known.Stamp.StoreID == fresh && o.pg(o.n2).h.View().LastAnswer == heard
 	})

@@ -248,7 +248,7 @@ func orderLeavingThenCut(t *testing.T) {
 		o.until(o.w.budget.LossAfter+time.Second, "n1 loses", o.in(o.n1, lease.Losing))
 		o.lose(o.n1)
 		late := o.letters(o.n1, "renew answer")
-		o.w.after(time.Millisecond, late[len(late)-1].run)
+		o.w.after(time.Millisecond, late[len(late)-1].happen)
 		o.during(20*time.Millisecond, "n1 loses", o.in(o.n1, lease.Losing))
 		o.until(o.w.budget.Hold()+5*time.Second, "n2 holds", o.holds(o.n2))
 		o.want(o.n1.alive == forcible, "forcible %v, n1 alive %v", forcible, o.n1.alive)

@@ -41,7 +41,7 @@ type orderRule struct {
 // orderLetter is a message that was kept. Its kind begins with the lease.
 type orderLetter struct {
 	node, kind string
-	run        func()
+	task
 }
 
 func newOrders(t *testing.T, change ...func(*orders)) *orders {
@@ -82,7 +82,7 @@ func holding(t *testing.T, change ...func(*orders)) *orders {
 }
 
 // carry is the network.
-func (o *orders) carry(n *node, m message, run func()) {
+func (o *orders) carry(n *node, m message, what task) {
 	kind := m.kind()
 	if m.answer {
 		kind += " answer"
@@ -91,13 +91,13 @@ func (o *orders) carry(n *node, m message, run func()) {
 	for _, r := range slices.Backward(o.rules) {
 		if r.node == n.name && (r.kind == "" || r.kind == kind || r.kind == full) {
 			if r.keep {
-				o.kept = append(o.kept, &orderLetter{n.name, full, run})
+				o.kept = append(o.kept, &orderLetter{n.name, full, what})
 				o.w.log("%s: the network keeps %s", n.name, full)
 			}
 			return
 		}
 	}
-	o.w.after(time.Millisecond, run)
+	o.w.plans(o.w.now.Add(time.Millisecond), what)
 }
 
 // lose makes the network lose every message of n of these kinds from now on; none: all.
@@ -145,7 +145,7 @@ func (o *orders) letter(n *node, kind string) *orderLetter {
 func (o *orders) deliver(letters ...*orderLetter) {
 	for _, l := range letters {
 		o.w.log("%s: %s is delivered late", l.node, l.kind)
-		o.w.after(time.Millisecond, l.run)
+		o.w.after(time.Millisecond, l.happen)
 	}
 	o.run(10 * time.Millisecond)
 }
@@ -395,11 +395,16 @@ func (o *orders) restartArbiter(d time.Duration, change func(*lease.Snapshot)) {
 	o.run(d + time.Millisecond)
 }
 
+// heard is an asker that no network is between.
+type heard func(lease.Answer)
+
+func (f heard) answered(ans lease.Answer) { f(ans) }
+
 // operator asks the arbiter as an administrator does and returns its answer.
 func (o *orders) operator(event func(lease.RequestID) lease.GrantorEvent) lease.Answer {
 	a, id := o.w.arbiter, o.w.id()
 	var got *lease.Answer
-	a.waiting[id] = caller{name: "pg", to: func(ans lease.Answer) { got = &ans }}
+	a.waiting[id] = caller{name: "pg", from: heard(func(ans lease.Answer) { got = &ans })}
 	a.receive(func() { a.step(event(id)) })
 	o.until(time.Second, "the arbiter answers an administrator", func() bool { return got != nil })
 	o.w.log("administrator: %T: %s %s", event(id), got.Verdict, got.Reason)

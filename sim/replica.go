@@ -68,7 +68,7 @@ type replica struct {
 	life    int
 	stalled bool
 	inbox   []func()
-	waiting map[lease.RequestID]func(lease.Answer)
+	waiting map[lease.RequestID]asker
 	watched map[string]*observation
 	way     link // to the store
 	stale   bool // its reads come from a member that lags
@@ -92,7 +92,7 @@ type poll struct {
 func (r *replica) start() {
 	r.life++
 	r.alive, r.stalled, r.inbox = true, false, nil
-	r.waiting, r.watched = map[lease.RequestID]func(lease.Answer){}, map[string]*observation{}
+	r.waiting, r.watched = map[lease.RequestID]asker{}, map[string]*observation{}
 	r.clock.start(r.w.now, lease.Instant(r.w.between(time.Second, 1000*time.Second)))
 	for _, l := range r.w.leases {
 		r.watched[l] = &observation{again: lease.Never}
@@ -194,24 +194,30 @@ func (r *replica) read(name string, answer func(sent lease.Instant, k kvRecord))
 	}, func() { answer(sent, k) })
 }
 
-func (r *replica) ask(id lease.RequestID, name string, body any, answer func(lease.Answer)) {
-	r.receive(func() {
-		r.waiting[id] = answer
-		switch b := body.(type) {
-		case lease.Acquire:
-			if b.Claim == nil {
-				r.park(id, name, b)
-				return
-			}
-		case lease.Report:
-			r.reply(id, r.kv.newest(r.w.leases[0]), lease.Answer{Verdict: lease.OK, Seq: b.Seq})
-			return
-		case lease.Pause, lease.Resume:
-			r.reply(id, r.kv.newest(name), lease.Answer{Verdict: lease.Refused, Reason: "this arbiter pauses nothing"})
+func (r *replica) ask(id lease.RequestID, name string, body any, from asker) {
+	if r.listens() {
+		r.asked(id, name, body, from)
+		return
+	}
+	r.receive(func() { r.asked(id, name, body, from) })
+}
+
+func (r *replica) asked(id lease.RequestID, name string, body any, from asker) {
+	r.waiting[id] = from
+	switch b := body.(type) {
+	case lease.Acquire:
+		if b.Claim == nil {
+			r.park(id, name, b)
 			return
 		}
-		r.change(id, name, body, 0)
-	})
+	case lease.Report:
+		r.reply(id, r.kv.newest(r.w.leases[0]), lease.Answer{Verdict: lease.OK, Seq: b.Seq})
+		return
+	case lease.Pause, lease.Resume:
+		r.reply(id, r.kv.newest(name), lease.Answer{Verdict: lease.Refused, Reason: "this arbiter pauses nothing"})
+		return
+	}
+	r.change(id, name, body, 0)
 }
 
 func (r *replica) gone(id lease.RequestID) {
@@ -227,7 +233,7 @@ func (r *replica) reply(id lease.RequestID, k kvRecord, a lease.Answer) {
 	a.Stamp = lease.Stamp{StoreID: "kv", Generation: k.generation}
 	if to := r.waiting[id]; to != nil {
 		delete(r.waiting, id)
-		to(a)
+		to.answered(a)
 	}
 }
 

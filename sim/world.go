@@ -44,13 +44,16 @@ type world struct {
 // the middle (half the cases) is done or not as it says.
 type director interface {
 	half() bool
-	carry(n *node, m message, run func())
+	carry(n *node, m message, what task)
 	cut(k *keeper) bool // before each action of a step: was the agent killed just now?
 }
 
+// asker takes the answer to a request.
+type asker interface{ answered(lease.Answer) }
+
 // endpoint is an arbiter as the network reaches it.
 type endpoint interface {
-	ask(id lease.RequestID, name string, body any, answer func(lease.Answer))
+	ask(id lease.RequestID, name string, body any, from asker)
 	gone(id lease.RequestID)
 	waits(id lease.RequestID) bool
 	number() int
