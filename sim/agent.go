@@ -20,6 +20,7 @@ type agent struct {
 	waiting []func()
 	wakeUp  *localAlarm
 	jumps   []lease.DeadmanJump
+	surveys func() // survey
 }
 
 // keeper is one lease of an agent: its Holder and what its drivers do.
@@ -50,6 +51,7 @@ type serial struct {
 	jobs   []job
 	busy   bool
 	effect func()
+	done   func() // ends the job that runs; always the same one
 }
 
 type job struct {
@@ -72,8 +74,11 @@ func (s *serial) next() {
 		return
 	}
 	j := s.jobs[0]
-	s.jobs, s.busy = s.jobs[1:], true
-	j.run(func() { s.busy, s.effect = false, nil; s.next() })
+	s.jobs, s.busy = slices.Delete(s.jobs, 0, 1), true
+	if s.done == nil {
+		s.done = func() { s.busy, s.effect = false, nil; s.next() }
+	}
+	j.run(s.done)
 }
 
 func (n *node) startAgent() {
@@ -83,6 +88,7 @@ func (n *node) startAgent() {
 	}
 	a := &agent{n: n}
 	a.wakeUp = n.newAlarm(func() { a.post(a.wake) })
+	a.surveys = a.survey
 	n.agent = a
 	known := n.disk.Clone()
 	a.known = &known
@@ -233,23 +239,37 @@ func (a *agent) survey() {
 		d = w.between(0, 8*time.Second)
 	}
 	a.post(func() {
-		read := make([]func(), 0, len(a.keepers))
+		seen := make([]sight, 0, len(a.keepers))
 		for _, k := range a.keepers {
-			read = append(read, k.look())
+			seen = append(seen, k.look())
 		}
-		n.after(d, func() {
-			a.post(func() {
-				for _, f := range read {
-					f()
-				}
-			})
-		})
+		tell := func() {
+			for i := range seen {
+				seen[i].tell()
+			}
+		}
+		n.after(d, func() { a.post(tell) })
 	})
-	n.after(5*time.Second, a.survey)
+	n.after(5*time.Second, a.surveys)
 }
 
-// look reads the cluster for one lease; what it returns tells the Holder.
-func (k *keeper) look() func() {
+// sight is what was read of one lease.
+type sight struct {
+	k       *keeper
+	active  lease.Tri
+	reading lease.Reading
+}
+
+// tell tells the Holder.
+func (s *sight) tell() {
+	if k := s.k; !k.begun {
+		k.step(lease.Found{Active: s.active, Watched: k.a.n.guardShows(k.name + found)})
+	}
+	s.k.step(s.reading)
+}
+
+// look reads the cluster for one lease.
+func (k *keeper) look() sight {
 	n, r := k.a.n, k.a.n.res[k.name]
 	reading := lease.Reading{Proven: lease.No, Running: lease.No, Maintenance: lease.No, FreshUntil: n.now().Add(15 * time.Second)}
 	active := lease.No
@@ -271,12 +291,7 @@ func (k *keeper) look() func() {
 	if n.w.now < n.frozen { // what hangs is not known
 		reading = lease.Reading{FreshUntil: reading.FreshUntil, WhyNot: []string{"Pacemaker does not answer"}}
 	}
-	return func() {
-		if !k.begun {
-			k.step(lease.Found{Active: active, Watched: n.guardShows(k.name + found)})
-		}
-		k.step(reading)
-	}
+	return sight{k, active, reading}
 }
 
 // step gives the Holder one event and carries out what it says.

@@ -49,68 +49,74 @@ func (n *node) newGuard() {
 
 // guardCall is one call of an agent to its guard.
 type guardCall struct {
-	done   func()
-	report func(until lease.Instant, err string)
+	k        *keeper
+	what     lease.DeadmanEvent
+	deadline lease.Instant
+	done     func()
+	report   func(until lease.Instant, err string)
 }
 
 // callGuard is one call with its deadline of a second. A message that was sent is read even if its sender has gone.
 func (k *keeper) callGuard(key string, ev lease.DeadmanEvent, report func(until lease.Instant, err string)) {
 	n, w := k.a.n, k.a.n.w
 	k.guard.add(key, func(done func()) {
-		c := &guardCall{done, report}
+		c := &guardCall{k, ev, n.now().Add(time.Second), done, report}
 		k.asked = c
-		deadline := n.now().Add(time.Second)
-		n.after(w.between(100*time.Microsecond, 2*time.Millisecond), func() {
-			g := n.guard
-			switch {
-			case g == nil:
-				k.guardAnswers(c, 0, "no guard runs")
-			case k.a.dead && w.chance(50): // its connection was dropped unread
-			default:
-				if g.frozen { // else the answer comes at once
-					k.slow.set(deadline, 0)
-				}
-				g.receive(func() {
-					g.serve(k.a, ev, func(until lease.Instant, err string) { k.guardAnswers(c, until, err) })
-				})
-			}
-		})
+		n.after(w.between(100*time.Microsecond, 2*time.Millisecond), c.arrives)
 	})
+}
+
+func (c *guardCall) arrives() {
+	k, n := c.k, c.k.a.n
+	g := n.guard
+	switch {
+	case g == nil:
+		k.guardAnswers(c, 0, "no guard runs")
+	case k.a.dead && n.w.chance(50): // its connection was dropped unread
+	case g.frozen: // else the answer comes at once
+		k.slow.set(c.deadline, 0)
+		g.receive(func() { g.serve(c) })
+	default:
+		g.serve(c)
+	}
 }
 
 // guardAnswers ends a call; what comes after its end is dropped.
 func (k *keeper) guardAnswers(c *guardCall, until lease.Instant, err string) {
-	k.a.post(func() {
-		if c != nil && k.asked == c {
-			k.asked = nil
-			k.slow.set(lease.Never, 0)
-			c.done()
-			c.report(until, err)
-		}
-	})
+	if k.a.stopped {
+		k.a.post(func() { k.guardAnswers(c, until, err) })
+		return
+	}
+	if !k.a.dead && c != nil && k.asked == c {
+		k.asked = nil
+		k.slow.set(lease.Never, 0)
+		c.done()
+		c.report(until, err)
+	}
 }
 
 // serve is one message on the guard's socket.
-func (g *guard) serve(a *agent, ev lease.DeadmanEvent, reply func(lease.Instant, string)) {
+func (g *guard) serve(c *guardCall) {
 	n := g.n
-	later := func(f func()) {
-		if n.w.direct != nil || n.w.chance(30) {
-			n.after(time.Millisecond, f)
-			return
-		}
-		f()
-	}
 	g.step(lease.DeadmanClients{Open: 1})
-	for _, act := range g.step(ev) {
-		switch act.Do {
-		case lease.DeadmanAccept:
-			jumps := g.d.Jumps()
-			later(func() { a.noteJumps(jumps); reply(act.At, "") })
-		case lease.DeadmanRefuse:
-			later(func() { reply(act.At, act.Text) })
+	if answer := g.step(c.what); answer.Do != 0 {
+		var jumps []lease.DeadmanJump
+		if answer.Do == lease.DeadmanAccept {
+			jumps = g.d.Jumps()
+		}
+		if n.w.direct != nil || n.w.chance(30) {
+			n.after(time.Millisecond, func() { c.answered(jumps, answer) })
+		} else {
+			c.answered(jumps, answer)
 		}
 	}
 	g.step(lease.DeadmanClients{})
+}
+
+// answered: the agent hears of found pauses before the answer. The text of an answer is why the guard refuses.
+func (c *guardCall) answered(jumps []lease.DeadmanJump, answer lease.DeadmanAction) {
+	c.k.a.noteJumps(jumps)
+	c.k.guardAnswers(c, answer.At, answer.Text)
 }
 
 // noteJumps passes on what the guard has found, each once, as agent.noteJumps does: before the answer that told of it.
@@ -170,15 +176,17 @@ func (g *guard) thaw() {
 	g.receive(func() { g.step(lease.DeadmanTick{}) })
 }
 
-// step carries the Deadman's actions out and returns a copy of them.
-func (g *guard) step(ev lease.DeadmanEvent) []lease.DeadmanAction {
+// step carries the Deadman's actions out and returns the one that answers a call, if there is one.
+func (g *guard) step(ev lease.DeadmanEvent) (answer lease.DeadmanAction) {
 	if g.n.guard != g {
-		return nil
+		return answer
 	}
 	n := g.n
-	acts := slices.Clone(g.d.Step(n.now(), ev))
-	for _, act := range acts {
+	closes := false
+	for _, act := range g.d.Step(n.now(), ev) {
 		switch act.Do {
+		case lease.DeadmanAccept, lease.DeadmanRefuse:
+			answer = act
 		case lease.DeadmanFeed:
 			if n.now() <= act.At { // the clock is read again
 				n.w.checkFeed(n)
@@ -194,14 +202,17 @@ func (g *guard) step(ev lease.DeadmanEvent) []lease.DeadmanAction {
 		case lease.DeadmanCancelTimer:
 			g.timer.set(lease.Never, 0)
 		case lease.DeadmanCloseSocket:
-			g.step(lease.DeadmanSocketClosed{})
+			closes = true
 		case lease.DeadmanExit:
 			n.guard = nil // it closes the device in the way that stops the watchdog
 			n.dog.feed()
 		}
 	}
+	if closes { // the slice that Step returned is valid until the next one
+		g.step(lease.DeadmanSocketClosed{})
+	}
 	g.schedule()
-	return acts
+	return answer
 }
 
 // schedule lets the Deadman look at its clock, at most J late.
