@@ -87,7 +87,8 @@ func (n *node) startAgent() {
 		return
 	}
 	a := &agent{n: n}
-	a.wakeUp = n.newAlarm(func() { a.post(a.wake) })
+	wake := a.wake
+	a.wakeUp = n.newAlarm(func() { a.post(wake) })
 	a.surveys = a.survey
 	n.agent = a
 	known := n.disk.Clone()

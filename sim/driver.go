@@ -78,7 +78,7 @@ func (k *keeper) arm(act lease.Arm) {
 	if act.Shorten {
 		ev = lease.DeadmanShorten{Lease: k.name, Epoch: act.Epoch, Instance: who, Sent: act.Sent, Until: act.Until}
 	}
-	n := k.a.n
+	n, epoch, sent := k.a.n, act.Epoch, act.Sent
 	k.callGuard("arm", ev, func(until lease.Instant, err string) {
 		if n.device.Watchdog > n.budget.Watchdog && n.w.direct == nil { // the next preflight reads what the guard has read
 			n.budget = n.device
@@ -86,7 +86,7 @@ func (k *keeper) arm(act lease.Arm) {
 				o.h.SetBudget(n.device)
 			}
 		}
-		k.step(lease.Armed{Epoch: act.Epoch, Sent: act.Sent, Until: until, Watchdog: k.a.n.device.Watchdog, Err: err})
+		k.step(lease.Armed{Epoch: epoch, Sent: sent, Until: until, Watchdog: k.a.n.device.Watchdog, Err: err})
 	})
 }
 
@@ -280,11 +280,20 @@ func (c *call) gone() {
 	for _, to := range n.w.doors {
 		for _, id := range c.ids[:c.count] {
 			if !c.answered || to.waits(id) { // else it would find nothing to end
-				n.w.carry(n, to, message{lease: c.k.name}, do(func() { to.gone(id) }))
+				n.w.carry(n, to, message{lease: c.k.name}, &farewell{to, id})
 			}
 		}
 	}
 }
+
+// farewell tells an arbiter that nobody waits for an answer any more.
+type farewell struct {
+	to endpoint
+	id lease.RequestID
+}
+
+// happen: it arrives.
+func (f *farewell) happen() { f.to.gone(f.id) }
 
 // timeouts ends the calls whose deadline is over. The Holder wakes the agent then.
 func (k *keeper) timeouts() {

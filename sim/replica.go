@@ -80,6 +80,7 @@ type observation struct {
 	revision int64
 	looking  bool
 	again    lease.Instant // its clock: when a look may find that the lease can be taken
+	safe     lease.Acquire // the newest one with terms that are safe
 	polls    []poll
 }
 
@@ -332,11 +333,14 @@ func (r *replica) others(name, node string) []lease.Waiter {
 // park keeps a poll until the lease can be had or its time is over.
 func (r *replica) park(id lease.RequestID, name string, acq lease.Acquire) {
 	o := r.watched[name]
-	if bad := lease.CheckSafety(acq.Terms, acq.Hold); len(bad) > 0 {
+	if acq.Terms == o.safe.Terms && acq.Hold == o.safe.Hold {
+		// asked for again, as a Grantor that has allowed it before
+	} else if bad := lease.CheckSafety(acq.Terms, acq.Hold); len(bad) > 0 {
 		r.reply(id, r.kv.newest(name), lease.Answer{Verdict: lease.Unsafe, Seq: acq.Seq, Reason: bad[0].String()})
 		return
 	}
 	o.polls = slices.DeleteFunc(o.polls, func(p poll) bool { return p.req.Node == acq.Node && p.req.Seq < acq.Seq })
+	o.safe = acq
 	o.polls = append(o.polls, poll{id, acq, r.now().Add(min(acq.Wait, lease.MaxWait))})
 	r.look(name)
 	r.after(min(acq.Wait, lease.MaxWait), func() {
