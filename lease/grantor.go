@@ -28,6 +28,7 @@ type Grantor struct {
 	leases  map[string]*grantLease
 	inOrder []*grantLease // the same, by name; replaced and never changed when one is added
 	nodes   map[string]*grantNode
+	byName  []*grantNode // the same, by name
 
 	lastGen  uint64 // the highest generation that was ever sent to the store, written or not
 	txn      uint64
@@ -128,7 +129,7 @@ func NewGrantor(opt GrantorOptions, snap Snapshot, now Instant) *Grantor {
 		g.addLease(l)
 	}
 	for _, n := range snap.Nodes {
-		g.nodes[n.Node] = &grantNode{rec: n}
+		g.addNode(&grantNode{rec: n})
 	}
 	return g
 }
@@ -170,7 +171,7 @@ func (g *Grantor) Next() Instant {
 	if g.mustProbe() {
 		next = Earlier(next, g.retryAt)
 	}
-	for _, l := range g.leases {
+	for _, l := range g.sorted() {
 		if l.rec.State != RecordFree && !l.writing {
 			if !l.expired && l.holdEnd != 0 {
 				next = Earlier(next, l.holdEnd)
@@ -236,8 +237,8 @@ func (g *Grantor) write(cluster ClusterRecord, op grantOp, t Transition) {
 					g.inflight.change.Leases = append(g.inflight.change.Leases, l.rec)
 				}
 			}
-			for _, name := range slices.Sorted(maps.Keys(g.nodes)) {
-				g.inflight.change.Nodes = append(g.inflight.change.Nodes, g.nodes[name].record())
+			for _, n := range g.byName {
+				g.inflight.change.Nodes = append(g.inflight.change.Nodes, n.record())
 			}
 		}
 	}
@@ -395,6 +396,12 @@ func (g *Grantor) addLease(l *grantLease) {
 	g.leases[l.name] = l
 	g.inOrder = append(slices.Clone(g.inOrder), l)
 	slices.SortFunc(g.inOrder, func(a, b *grantLease) int { return cmp.Compare(a.name, b.name) })
+}
+
+func (g *Grantor) addNode(n *grantNode) {
+	g.nodes[n.rec.Node] = n
+	g.byName = append(g.byName, n)
+	slices.SortFunc(g.byName, func(a, b *grantNode) int { return cmp.Compare(a.rec.Node, b.rec.Node) })
 }
 
 // withDrift takes the larger bound of the two clocks.

@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -268,7 +267,7 @@ func (g *Grantor) hear(now Instant, p Party) *grantNode {
 			return nil
 		}
 		n = &grantNode{rec: NodeRecord{Node: p.Node}}
-		g.nodes[p.Node] = n
+		g.addNode(n)
 	}
 	i := slices.IndexFunc(n.boots, func(b grantBoot) bool { return b.id == p.BootID })
 	boot := grantBoot{id: p.BootID, newest: p.Instance, window: defaultWindow}
@@ -332,15 +331,8 @@ func (g *Grantor) rememberBoots() {
 	if g.cluster.Stamp.StoreID == "" || g.suspect {
 		return
 	}
-	var names []string
-	for name, n := range g.nodes {
-		if n.record() != n.rec {
-			names = append(names, name)
-		}
-	}
-	slices.SortFunc(names, cmp.Compare[string])
-	for _, name := range names {
-		n := g.nodes[name]
+	for _, n := range g.byName {
+		name := n.rec.Node
 		if g.inflight != nil && slices.ContainsFunc(g.inflight.change.Nodes, func(o NodeRecord) bool { return o.Node == name }) {
 			continue // a bar, or its end
 		}
