@@ -38,7 +38,7 @@ type Row struct {
 	By      Layer         // what must end the machine
 	// From AtLeast to Allowed after the fault the machine must be reset.
 	AtLeast, Allowed time.Duration
-	// Extra: played only when it is named. Pacemaker in emulation needs a machine that has nothing else to do.
+	// Extra: played only when it is named.
 	Extra bool
 	// Exposed: the peer may be granted the lease before the reset; that is measured and not promised.
 	Exposed bool
@@ -67,12 +67,10 @@ func Rows() []Row {
 			Device: ByNothing, Agent: true, Profile: agentProfile, By: ByNothing},
 	}
 	for _, device := range []Layer{ByI6300ESB, BySoftdog} {
-		rows = append(rows, guardStopped(device), pid1Frozen(device), stopHangs("vm-stop-hangs-"+string(device), device, profile, false))
+		rows = append(rows, guardStopped(device), pid1Frozen(device), stopHangs(device))
 	}
 	rows = append(rows, panicked(), paused())
-	agent := stopHangs("vm-agent-stop-hangs-i6300esb", ByI6300ESB, agentProfile, true)
-	agent.Extra = true
-	return append(rows, agent, noWatchdog())
+	return append(rows, noWatchdog())
 }
 
 // noWatchdog is a control: the machine must not be reset, so in vm-pid1-frozen-… it is the device that resets it.
@@ -135,13 +133,10 @@ func pid1Frozen(device Layer) Row {
 		}}
 }
 
-func stopHangs(name string, device Layer, profile string, agent bool) Row {
+func stopHangs(device Layer) Row {
 	b := budgetOf(profile)
-	about := "the link to the arbiter is cut, and nobody can stop the resource"
-	if agent {
-		about = "the link to the arbiter is cut, and the resource's stop hangs (real agent and Pacemaker)"
-	}
-	return Row{Name: name, About: about, Device: device, Agent: agent, Profile: profile, By: ByGuard,
+	return Row{Name: "vm-stop-hangs-" + string(device), About: "the link to the arbiter is cut, and nobody can stop the resource",
+		Device: device, Profile: profile, By: ByGuard,
 		// The last acknowledged renewal left up to R + T before the cut.
 		AtLeast: b.HardDeadline() - b.RenewEvery - b.RequestTimeout,
 		Allowed: b.HardDeadline() + b.TimerSlack + deviceBound(b), Why: whyGuard,
