@@ -21,8 +21,7 @@
 //	holder.go   INSIDE: a small holder in place of the agent
 //
 // In most rows that small holder holds the lease, with the agent's own clients of arbiter and guard: Pacemaker takes most
-// of a minute to start in emulation. The rows "vm-no-device" and "vm-agent-…" have the real agent and a real Pacemaker; the
-// latter is played only when it is named.
+// of a minute to start in emulation. The row "vm-no-device" has the real agent and a real Pacemaker.
 //
 // What it does not do: there is no second node and no canary, so it says nothing of overlap but what follows from the
 // peer's grant; the devices are QEMU's i6300esb and the kernel's softdog, and no other. It needs root, and no hardware
