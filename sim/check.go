@@ -34,6 +34,8 @@ type checks struct {
 	quarantine map[string]quarantined // what the arbiter that runs found held when it started
 	ended      map[string]lease.Instant
 	down       map[string]lease.Instant
+	because    map[string]lease.Instant // and when the fault before it began
+	struck     lease.Instant            // when the newest fault of a user's world began
 }
 
 type pauseKey struct {
@@ -50,7 +52,8 @@ func (c *checks) begin() {
 	*c = checks{won: map[string]lease.Epoch{}, paused: map[pauseKey]bool{},
 		written: map[lease.Stamp]bool{{}: true}, granted: map[string]lease.Epoch{}, freed: map[string]lease.Epoch{},
 		numbers: map[string]lease.Renew{}, quarantine: map[string]quarantined{},
-		ended: map[string]lease.Instant{}, down: map[string]lease.Instant{}}
+		ended: map[string]lease.Instant{}, down: map[string]lease.Instant{},
+		because: map[string]lease.Instant{}}
 }
 
 func (w *world) violate(invariant, format string, args ...any) {
@@ -368,13 +371,14 @@ func (w *world) serving(name string) bool {
 func (w *world) served(name string) {
 	if since, ok := w.check.down[name]; ok {
 		w.stats.Failover = append(w.stats.Failover, w.now.Sub(since))
+		w.stats.Since = append(w.stats.Since, w.now.Sub(w.check.because[name]))
 		delete(w.check.down, name)
 	}
 }
 
 func (w *world) unserved(name string) {
 	if _, ok := w.check.down[name]; !ok && !w.serving(name) {
-		w.check.down[name] = w.now
+		w.check.down[name], w.check.because[name] = w.now, w.check.struck
 	}
 }
 

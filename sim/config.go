@@ -89,6 +89,8 @@ type Stats struct {
 	Grants   int
 	Rounds   int
 	Failover []time.Duration // from when nobody ran a lease's resources until somebody did, moves and crashes alike
+	// Since has an entry for each of Failover in a user's world: from when the fault before it began until somebody did.
+	Since []time.Duration
 	// FalseStops counts leases that were lost although the node lived and nothing but the network or the arbiter was ill.
 	FalseStops int
 	Resets     int // nodes that were reset by their guard or watchdog

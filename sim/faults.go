@@ -412,6 +412,7 @@ func (w *world) beginSteady() {
 		next = func() {
 			f := Fault{Index: w.round.drawn, At: time.Duration(w.now), Kind: name, Node: r.IntN(len(w.nodes)), For: w.duration(r), Seed: r.Uint64()}
 			w.round.drawn++
+			w.check.struck = w.now
 			w.strike(f)
 			w.after(time.Duration(r.ExpFloat64()*float64(mean)), next)
 		}
@@ -420,6 +421,7 @@ func (w *world) beginSteady() {
 	for _, o := range w.cfg.Outages {
 		var next func()
 		next = func() {
+			w.check.struck = w.now
 			for i, n := range w.nodes {
 				if o.Node == 0 || o.Node == i+1 {
 					n.eachLink(-1, func(l *wire) { l.up.cut, l.down.cut = true, true })

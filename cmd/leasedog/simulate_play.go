@@ -41,7 +41,8 @@ type try struct {
 	Samples    int
 	FalseStops int
 	Resets     int
-	Failovers  []time.Duration // sorted: for how long the service was gone
+	Failovers  []time.Duration // sorted: for how long the service was gone, from the begin of its stop
+	Since      []time.Duration // sorted: when another node ran it, after the fault
 }
 
 // play simulates everything on that many processors. The worlds do not depend on how they are spread.
@@ -80,15 +81,17 @@ func (a *answer) try(processors int, q question, what string, every time.Duratio
 		t.Resets += r.Stats.Resets
 		if len(r.Stats.Failover) > 0 && len(t.Failovers) < q.Samples {
 			// The first one: what comes after it in the same world met a pair that was not at rest.
-			gone := r.Stats.Failover[0]
+			gone, since := r.Stats.Failover[0], r.Stats.Since[0]
 			if every == 0 { // the nodes have lost each other: nothing is started before Corosync has noticed
-				gone = max(gone, lease.Notice(q.Token)+q.Start.Min)
+				noticed := lease.Notice(q.Token) + q.Start.Min
+				gone, since = max(gone, noticed), max(since, noticed)
 			}
-			t.Failovers = append(t.Failovers, gone)
+			t.Failovers, t.Since = append(t.Failovers, gone), append(t.Since, since)
 		}
 		a.count(r)
 	}
 	slices.Sort(t.Failovers)
+	slices.Sort(t.Since)
 	a.Tries = append(a.Tries, t)
 }
 

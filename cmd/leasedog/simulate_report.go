@@ -64,6 +64,8 @@ func (t try) lines() []string {
 		out = append(out, "the service goes on")
 	}
 	if t.Every == 0 {
+		at := func(percent int) float64 { return percentile(t.Since, percent).Seconds() }
+		out = append(out, fmt.Sprintf("another node runs it %.2f s after the fault (least %.2f, most %.2f)", at(50), at(0), at(100)))
 		return append(out, fmt.Sprintf("resets of a node that lived: %d", t.Resets))
 	}
 	in := time.Duration(t.Samples) * t.Every
@@ -117,7 +119,8 @@ type rateJSON struct {
 type tryJSON struct {
 	What      string    `json:"what"`
 	Samples   int       `json:"samples"`
-	FailoverS []float64 `json:"failover_s"` // sorted
+	FailoverS []float64 `json:"failover_s"` // sorted: the service is gone, from the begin of its stop
+	SinceS    []float64 `json:"since_s"`    // sorted: another node runs it, after the fault
 	P50S      float64   `json:"p50_s"`
 	P99S      float64   `json:"p99_s"`
 	Resets    int       `json:"resets"`
@@ -139,10 +142,13 @@ func (a answer) json() simulateJSON {
 		out.MarginS = &s
 	}
 	for _, t := range a.Tries {
-		j := tryJSON{What: t.What, Samples: t.Samples, FailoverS: []float64{}, Resets: t.Resets,
+		j := tryJSON{What: t.What, Samples: t.Samples, FailoverS: []float64{}, SinceS: []float64{}, Resets: t.Resets,
 			P50S: percentile(t.Failovers, 50).Seconds(), P99S: percentile(t.Failovers, 99).Seconds()}
 		for _, d := range t.Failovers {
 			j.FailoverS = append(j.FailoverS, d.Seconds())
+		}
+		for _, d := range t.Since {
+			j.SinceS = append(j.SinceS, d.Seconds())
 		}
 		if t.Every > 0 {
 			r := rateOf(t.FalseStops, t.Resets, time.Duration(t.Samples)*t.Every)

@@ -99,6 +99,10 @@ func TestSimulate_AgreesWithTheBudget(t *testing.T) {
 		percentile(crash.Failovers, 50) > b.Hold()+q.Start.Max+time.Second {
 		t.Errorf("crash: %v", crash.Failovers)
 	}
+	if least := b.Hold() - b.RenewEvery - b.RequestTimeout; len(isolated.Since) != len(isolated.Failovers) ||
+		isolated.Since[0] < least || isolated.Since[0] < isolated.Failovers[0] {
+		t.Errorf("isolated, since the fault: %v, the service is gone for %v", isolated.Since, isolated.Failovers)
+	}
 	if len(isolated.Failovers) < 5 || percentile(isolated.Failovers, 50) > b.Hold()-b.LossAfter+time.Second {
 		t.Errorf("isolated: %v", isolated.Failovers)
 	}
