@@ -19,7 +19,7 @@ func newLog() *logrus.Logger {
 		return log
 	}
 	log.SetOutput(io.Discard)
-	h := &patientHook{next: systemd.JournalHook{Prefix: "LEASEDOG"}, entries: make(chan *logrus.Entry, logBacklog)}
+	h := &patientHook{next: systemd.JournalHook{Prefix: "LEASEDOG_"}, entries: make(chan *logrus.Entry, logBacklog)}
 	log.AddHook(h)
 	go h.work(log)
 	return log
