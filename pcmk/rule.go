@@ -30,7 +30,7 @@ func CheckLease(name string) error {
 }
 
 // AttributeName is the node attribute that opens the gate of a lease: its value is the epoch.
-func AttributeName(lease string) string { return "leasedog-" + lease }
+func AttributeName(lease string) string { return attributePrefix + lease }
 
 // StateAttributeName is the attribute for human eyes that no rule uses.
 func StateAttributeName(lease string) string { return "leasedog-" + lease + "-state" }
@@ -231,6 +231,32 @@ func (c *CIB) DependsOn(attribute string) bool {
 		return !found
 	})
 	return found
+}
+
+// attributePrefix begins the name of every attribute that opens a gate.
+const attributePrefix = "leasedog-"
+
+// Dependents names everything in the configuration that does not work where leasedog is not installed: location
+// constraints whose rules look at an attribute of ours, whoever made them, and resources whose agent is ours.
+func (c *CIB) Dependents() []string {
+	var out []string
+	for loc := range c.root.at("configuration", "constraints").each("rsc_location") {
+		ours := false
+		loc.walk(func(e *element) bool {
+			ours = ours || e.name == "expression" && strings.HasPrefix(e.attr("attribute"), attributePrefix)
+			return !ours
+		})
+		if ours {
+			out = append(out, "constraint "+loc.attr("id"))
+		}
+	}
+	c.root.at("configuration", "resources").walk(func(e *element) bool {
+		if (e.name == "primitive" || e.name == "template") && (e.attr("provider") == "leasedog" || e.attr("type") == "fence_leasedog") {
+			out = append(out, "resource "+e.attr("id"))
+		}
+		return true
+	})
+	return out
 }
 
 // LeaseConstraints lists the ids of all constraints that this package made for a lease, also for resources

@@ -74,6 +74,12 @@ func TestRulesCaptured(t *testing.T) {
 		if got := strings.Join(cib(t, v, "rule-held").LeaseConstraints("pg"), " "); got != "leasedog-pg-g1 leasedog-pg-ms1" {
 			t.Errorf("%s: ours are %q", v, got)
 		}
+		if got := strings.Join(cib(t, v, "rule-held").Dependents(), ", "); got != "constraint leasedog-pg-g1, constraint leasedog-pg-ms1" {
+			t.Errorf("%s: what needs leasedog is %q", v, got)
+		}
+		if got := cib(t, v, "active").Dependents(); len(got) > 0 {
+			t.Errorf("%s: without constraints %q needs leasedog", v, got)
+		}
 		closed := func(situation string) (all string) {
 			for _, g := range status(t, v, situation).EffectiveBans(pg, "node1", "node2") {
 				all += map[bool]string{true: "c", false: "o"}[g.Closed]
@@ -85,6 +91,26 @@ func TestRulesCaptured(t *testing.T) {
 				t.Errorf("%s: %s: bans %s, want %s", v, situation, got, want)
 			}
 		}
+	}
+}
+
+// TestDependents: what stops working without leasedog is found whoever made it.
+func TestDependents(t *testing.T) {
+	c, err := pcmk.ParseCIB([]byte(`<cib><configuration><crm_config/><nodes/><resources>
+<primitive id="ip" class="ocf" provider="heartbeat" type="IPaddr2"/>
+<group id="g"><primitive id="l" class="ocf" provider="leasedog" type="lease"/></group>
+<template id="tpl" class="ocf" provider="leasedog" type="lease"/>
+<primitive id="f" class="stonith" type="fence_leasedog"/>
+</resources><constraints>
+<rsc_location id="by-hand" rsc="g"><rule id="r" score="-INFINITY"><expression id="e" attribute="leasedog-pg" operation="not_defined"/></rule></rsc_location>
+<rsc_location id="leasedog-named-so" rsc="ip" node="n1" score="100"/>
+<rsc_location id="site" rsc="ip"><rule id="r2" score="100"><expression id="e2" attribute="pingd" operation="gt" value="0"/></rule></rsc_location>
+</constraints></configuration></cib>`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(c.Dependents(), ", "); got != "constraint by-hand, resource l, resource tpl, resource f" {
+		t.Errorf("what needs leasedog is %q", got)
 	}
 }
 

@@ -95,7 +95,7 @@ func newRootCommand() *cobra.Command {
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%v", err) })
 	root.PersistentFlags().StringVar(&o.configPath, "config", defaultConfig, "configuration file")
-	root.AddCommand(newServeCommand(o), newStatusCommand(o), newRecoverCommand(o), newFreeCommand(o), newUnbarCommand(o), newPKICommand(o), &cobra.Command{
+	root.AddCommand(newServeCommand(o), newStatusCommand(o), newRecoverCommand(o), newFreeCommand(o), newUnbarCommand(o), newPKICommand(o), newRemovableCommand(o), &cobra.Command{
 		Use: "version", Short: "print the version", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionText())
