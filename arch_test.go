@@ -2,7 +2,6 @@
 package leasedog_test
 
 import (
-	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -368,28 +367,50 @@ func TestInstallList(t *testing.T) {
 	listed := map[string]bool{}
 	for _, line := range strings.Split(strings.TrimSpace(list), "\n") {
 		fields := strings.Fields(line)
-		if len(fields) != 3 {
-			t.Fatalf("%q is not FOLDER MODE FILE", line)
+		if len(fields) != 4 {
+			t.Fatalf("%q is not PACKAGE FOLDER MODE FILE", line)
 		}
-		listed[fields[2]] = true
-		if strings.HasPrefix(fields[2], "bin/") {
+		pkg, format, _ := strings.Cut(fields[0], ":")
+		if pkg != "leasedog" && pkg != "leasedog-arbiter" || format != "" && format != "deb" && format != "rpm" {
+			t.Errorf("%q: there are the packages leasedog and leasedog-arbiter, as :deb or as :rpm", line)
+		}
+		file := fields[3]
+		// A manual page is made from its source, programs and completions from code.
+		if page, ok := strings.CutPrefix(file, "$(MADE)/man/"); ok {
+			file = "packaging/man/" + strings.TrimSuffix(page, ".gz") + ".md"
+		}
+		listed[file] = true
+		if strings.HasPrefix(file, "$(BIN)/") || strings.HasPrefix(file, "$(MADE)/") {
 			continue
 		}
-		if _, err := os.Stat("cmd/leasedog-arbiter"); err != nil && strings.Contains(fields[2], "leasedog-arbiter") {
-			continue // its program is not here yet either
-		}
-		if _, err := os.Stat(fields[2]); err != nil {
+		if _, err := os.Stat(file); err != nil {
 			t.Errorf("the Makefile lists a file that is missing: %v", err)
 		}
 	}
-	for _, dir := range []string{"packaging/systemd", "packaging/tmpfiles", "packaging/sysusers"} {
-		entries, err := os.ReadDir(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, program := range []string{"leasedog", "leasedog-arbiter"} {
+		for _, file := range []string{"$(BIN)/" + program, "$(MADE)/bash/" + program, "$(MADE)/zsh/_" + program, "$(MADE)/fish/" + program + ".fish",
+			"$(MADE)/third-party-" + program} {
+			if !listed[file] {
+				t.Errorf("%s is not in the Makefile's list of files", file)
+			}
+		}
+	}
+	rooms, err := os.ReadDir("packaging")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, room := range rooms {
+		// How packages are made and looked at is not in them.
+		if !room.IsDir() || room.Name() == "nfpm" || room.Name() == "scripts" {
+			continue
+		}
+		entries, err := os.ReadDir("packaging/" + room.Name())
+		if err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
-			if !listed[dir+"/"+e.Name()] {
-				t.Errorf("%s/%s is not in the Makefile's list of files", dir, e.Name())
+			if file := "packaging/" + room.Name() + "/" + e.Name(); !listed[file] && !strings.HasSuffix(file, "_test.go") {
+				t.Errorf("%s is not in the Makefile's list of files", file)
 			}
 		}
 	}
