@@ -33,7 +33,7 @@ func readFile(path string, euid int) ([]byte, error) {
 		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil, whole("does not exist", "make one from the reference in /usr/share/doc/leasedog, or name another with -c FILE")
+			return nil, whole("does not exist", "make one from the reference in /usr/share/doc/leasedog*, or name another with -c FILE")
 		case errors.Is(err, fs.ErrPermission):
 			return nil, whole("permission denied", "run as root, or as a user who may read it")
 		}
@@ -66,7 +66,7 @@ func readAll(r io.Reader, name string) ([]byte, error) {
 	case len(src) > maxFile:
 		what = fmt.Sprintf("is larger than %d bytes", maxFile)
 	case len(src) == 0:
-		what, do = "is empty", "make one from the reference in /usr/share/doc/leasedog"
+		what, do = "is empty", "make one from the reference in /usr/share/doc/leasedog*"
 	default:
 		return src, nil
 	}
