@@ -62,7 +62,7 @@ PAGES = $(patsubst packaging/man/%.md,$(MADE)/man/%.gz,$(wildcard packaging/man/
 made: programs $(PAGES) $(MADE)/third-party-leasedog $(MADE)/third-party-leasedog-arbiter
 	@for b in $(BINARIES); do for shell in bash:$$b zsh:_$$b fish:$$b.fish; do \
 		file=$(MADE)/$${shell%:*}/$${shell#*:}; mkdir -p "$${file%/*}"; \
-		bin/$$b completion "$${shell%:*}" >"$$file" || exit 1; \
+		$(BIN)/$$b completion "$${shell%:*}" >"$$file" || exit 1; \
 	done; done
 
 $(MADE)/man/%.gz: packaging/man/%.md tools.mod
@@ -190,8 +190,8 @@ packages: ## leasedog and leasedog-arbiter as deb and rpm into dist/, bit for bi
 debs rpms: build
 	@test -n "$(SOURCE_DATE_EPOCH)" || { echo "set SOURCE_DATE_EPOCH: there is no commit to take the time from"; exit 1; }
 	@for arch in $(ARCHES); do \
-		bin=bin/$$arch; test $$arch = "$$($(GO) env GOHOSTARCH)" && bin=bin; \
-		test $$bin = bin || GOARCH=$$arch $(MAKE) --no-print-directory programs BIN=$$bin || exit 1; \
+		bin=$(BIN); \
+		test $$arch = "$$($(GO) env GOHOSTARCH)" || { bin=$(BIN)/$$arch; GOARCH=$$arch $(MAKE) --no-print-directory programs BIN=$$bin; } || exit 1; \
 		$(MAKE) --no-print-directory package BIN=$$bin ARCH=$$arch FORMAT=$(@:s=) DESTDIR= PREFIX=/usr || exit 1; \
 	done
 

@@ -6,7 +6,7 @@ set -eu
 
 package=$1 describe=$2 arch=$3 format=$4 dist=$5
 here=${0%/*}
-made=bin/made/nfpm
+made=bin/nfpm
 mkdir -p "$made" "$dist"
 
 # A version in the sense of semver.org, from which nfpm makes one that dpkg and rpm order: 1.2.3~rc1 < 1.2.3 < 1.2.3+4.gabc, and

@@ -259,7 +259,7 @@ func (c *Cluster) Up(ctx context.Context, cfg Config) error {
 	}
 	product := ""
 	if cfg.Stack == StackLeasedog || cfg.Stack == StackClassic {
-		if product, err = c.install(ctx, cfg.Mutant); err != nil {
+		if product, err = c.install(ctx, root, cfg.Mutant); err != nil {
 			return err
 		}
 	}

@@ -12,8 +12,7 @@ import (
 // enrol does what an administrator does: a CA at the arbiter, then one command a node with a code from the arbiter.
 func (c *Cluster) enrol(ctx context.Context) error {
 	if err := waitFor(ctx, "the arbiter's host", joinLimit, func() error {
-		_, err := c.Exec(ctx, Arbiter, "test", "-d", "/var/lib/leasedog-arbiter")
-		return err
+		return c.systemctl(ctx, Arbiter, "is-active", "basic.target")
 	}); err != nil {
 		return err
 	}

@@ -21,32 +21,6 @@ const (
 	secondLease = "two"
 )
 
-// install builds leasedog and installs it into a folder that every host of the cluster has below its own disk: the same
-// list of files that the packages are made of. A mutant, a node's binary with a mistake compiled in by its build tag,
-// goes only there.
-func (c *Cluster) install(ctx context.Context, mutant string) (string, error) {
-	dir := filepath.Join(c.Dir(), "product")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("install leasedog: %w", err)
-	}
-	// Two clusters may come up at once; one build after the other.
-	lock, err := lockFile(filepath.Join(c.Repo, ".cache", "lab", "install.lock"))
-	if err != nil {
-		return "", err
-	}
-	defer lock.Close()
-	if err := c.runLong(ctx, 10*time.Minute, "make", "build", "install", "DESTDIR="+dir); err != nil {
-		return "", fmt.Errorf("install leasedog: %w", err)
-	}
-	if mutant != "" {
-		if err := c.runLong(ctx, 10*time.Minute, "env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-tags", mutant,
-			"-o", filepath.Join(dir, "usr/sbin/leasedog"), "./cmd/leasedog"); err != nil {
-			return "", fmt.Errorf("build the mutant %s: %w", mutant, err)
-		}
-	}
-	return dir, nil
-}
-
 // applyConstraints puts the lease's rule and the cluster options in place with leasedog's own command.
 func (c *Cluster) applyConstraints(ctx context.Context) error {
 	_, err := c.Exec(ctx, Node1, "leasedog", "constraints", "all", "--apply", "--cluster-options", "--yes")

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// makeHost prepares a host's disk: the cached root below, leasedog's files and the lab's own above it, and an upper
+// makeHost prepares a host's disk: the cached root below, leasedog's packages and the lab's own files above it, and an upper
 // folder that keeps what the host writes over a reset. Down discards it.
 func (c *Cluster) makeHost(ctx context.Context, cfg Config, host, root, product string) error {
 	dir := c.hostDir(host)
@@ -37,9 +37,6 @@ func (c *Cluster) makeHost(ctx context.Context, cfg Config, host, root, product 
 		filepath.Join(dir, "work"))
 	if err := syscall.Mount("leasedog-lab", merged, "overlay", 0, options); err != nil {
 		return fmt.Errorf("mount its disk: %w", err)
-	}
-	if _, err := run(ctx, "systemd-sysusers", "--root="+merged); err != nil {
-		return fmt.Errorf("make its users: %w", err)
 	}
 	for verb, units := range unitsOf(cfg, host) {
 		if len(units) == 0 {

@@ -35,7 +35,7 @@ func maskedUnits() []string {
 func hostTools() map[string]string {
 	return map[string]string{
 		"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container", "systemctl": "systemd", "nft": "nftables",
-		"ip": "iproute2", "nsenter": "util-linux", "make": "make", "systemd-sysusers": "systemd",
+		"ip": "iproute2", "nsenter": "util-linux", "make": "make",
 	}
 }
 
