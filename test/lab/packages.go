@@ -227,11 +227,18 @@ func playPurge(ctx context.Context, r *Run) error {
 			return err
 		})},
 		{"look for what is left", onNodes(func(node string) error {
-			out, err := r.Exec(ctx, node, "/bin/sh", "-ec", whatIsLeft)
-			if strings.TrimSpace(out) != "" {
-				r.Fail("a purge leaves on %s:\n%s", node, out)
+			// Pacemaker forgets an attribute a moment later.
+			err := waitFor(ctx, "nothing to be left on "+node, 5*time.Second, func() error {
+				out, err := r.Exec(ctx, node, "/bin/sh", "-ec", whatIsLeft)
+				if err == nil && strings.TrimSpace(out) != "" {
+					err = errors.New(out)
+				}
+				return err
+			})
+			if err != nil {
+				r.Fail("%v", err)
 			}
-			return err
+			return nil
 		})},
 		{"wait for longer than a guard that was left armed", func() error { return r.outlastGuard(ctx) }},
 		{"install the packages", onNodes(func(node string) error {
