@@ -298,6 +298,7 @@ func (g *Grantor) stored(now Instant, ev Stored) {
 	for _, n := range x.change.Nodes {
 		g.nodes[n.Node].rec = n
 	}
+	g.dismissBarred()
 	for _, op := range x.ops {
 		if op.kind != opCluster {
 			g.commitLease(now, op)

@@ -192,7 +192,7 @@ func (g *Grantor) grantFree(now Instant) {
 func (g *Grantor) nextOwner(now Instant, l *grantLease) *grantWaiter {
 	var parked []*grantWaiter
 	for _, w := range l.waiters {
-		if len(w.ids) == 0 || now < g.nodes[w.node].twin {
+		if len(w.ids) == 0 || now < g.nodes[w.node].twin || g.mayBeBarred(w.req.Party) {
 			continue
 		}
 		if !l.free(now) && l.ownAgain(w) {

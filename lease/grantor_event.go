@@ -10,7 +10,7 @@ type RequestID uint64
 type GrantorEvent interface{ grantorEvent() }
 
 // Request is a message of a node or, for a Switchover and a ResumeAsk, of an administrator. Body is one of Acquire,
-// Renew, Release, Pause, Resume, Switchover, ResumeAsk, Report (with Lease empty). Each Request is answered with exactly
+// Renew, Release, Pause, Resume, Switchover, ResumeAsk, and with Lease empty Report and Fence. Each Request is answered with exactly
 // one Reply, unless it is Gone before.
 type Request struct {
 	ID    RequestID

@@ -44,19 +44,26 @@ type grantorModel struct {
 	asked  map[RequestID]modelMessage
 	told   map[RequestID]bool
 	grants map[Epoch]Party // to repeat an answer is no second grant
+	fenced map[string]bool // node and boot that were said to hold nothing any more
 	term   Budget
 }
 
 func newGrantorModel(rt *rapid.T) *grantorModel {
 	b, _ := Profile("lan")
-	m := &grantorModel{t: rt, w: newGrantorWorld(rt), asked: map[RequestID]modelMessage{}, told: map[RequestID]bool{}, grants: map[Epoch]Party{}, term: b}
+	m := &grantorModel{t: rt, w: newGrantorWorld(rt), asked: map[RequestID]modelMessage{}, told: map[RequestID]bool{}, grants: map[Epoch]Party{}, fenced: map[string]bool{},
+		term: b}
 	for i, name := range []string{"a", "b"} {
 		m.nodes = append(m.nodes, &modelNode{
 			party: Party{Node: name, BootID: "b1", Instance: Instance{Start: Instant(i + 1), Nonce: 1}}})
 	}
 	m.w.onReply = func(r Reply) {
-		if msg, ok := m.asked[r.ID]; ok && r.Answer.Verdict == Granted {
+		msg, ok := m.asked[r.ID]
+		if ok && r.Answer.Verdict == Granted {
 			m.checkGrant(msg, r.Answer)
+		}
+		if f, fence := msg.body.(Fence); ok && fence && r.Answer.Verdict == OK {
+			m.fenced[f.Target+"/"+r.Answer.Boot] = true
+			m.checkFenced()
 		}
 	}
 	return m
@@ -96,6 +103,12 @@ func (m *grantorModel) ask(n *modelNode, verb string) {
 		}
 		n.state, n.until = ClaimHeld, now.Add(hold)
 		body = Resume{Party: p, Epoch: n.epoch, Seq: n.seq, Seen: n.known.Stamp}
+	case "fence":
+		target := "a"
+		if p.Node == "a" {
+			target = "b"
+		}
+		body = Fence{Party: p, Seq: n.seq, Seen: n.known.Stamp, Target: target, Guarded: true}
 	case "adopt":
 		c := n.claim(hold)
 		if c == nil || n.state == ClaimHeld && now >= n.until {
@@ -108,6 +121,15 @@ func (m *grantorModel) ask(n *modelNode, verb string) {
 	m.wire = append(m.wire, modelMessage{node: n, sent: now, body: body})
 }
 
+// checkFenced: who was fenced holds nothing, and never will in that boot.
+func (m *grantorModel) checkFenced() {
+	for _, n := range m.nodes {
+		if m.fenced[n.party.Node+"/"+n.party.BootID] && n.state != "" && m.w.now < n.until {
+			m.t.Fatalf("%s was fenced, and may run epoch %d (%s) until %v; it is %v", n.party.Node, n.epoch, n.state, n.until, m.w.now)
+		}
+	}
+}
+
 // deliver gives a request to the arbiter; a copy may stay on the wire.
 func (m *grantorModel) deliver(i int, copied bool) {
 	msg := m.wire[i]
@@ -117,7 +139,11 @@ func (m *grantorModel) deliver(i int, copied bool) {
 	before, known := m.end()
 	m.w.request++
 	m.asked[m.w.request] = msg
-	m.w.step(Request{ID: m.w.request, Lease: "pg", Body: msg.body})
+	name := "pg"
+	if _, ok := msg.body.(Fence); ok {
+		name = ""
+	}
+	m.w.step(Request{ID: m.w.request, Lease: name, Body: msg.body})
 	after, still := m.end()
 	if r, ok := msg.body.(Renew); ok && known && still && m.w.g.leases["pg"].rec.Epoch == r.Epoch && after < before {
 		m.t.Fatalf("a renewal brought the end of the hold nearer: %v, before %v", after, before)
@@ -143,6 +169,7 @@ func (m *grantorModel) listen(heard func() bool) {
 		m.told[id] = true
 		if heard() {
 			m.hear(msg, a)
+			m.checkFenced()
 		}
 	}
 }
@@ -219,7 +246,7 @@ func TestGrantorNeverGrantsTwice(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newGrantorModel(rt)
 		node := rapid.SampledFrom(m.nodes)
-		verb := rapid.SampledFrom([]string{"acquire", "acquire", "acquire", "renew", "renew", "renew", "release", "pause", "resume", "adopt"})
+		verb := rapid.SampledFrom([]string{"acquire", "acquire", "acquire", "renew", "renew", "renew", "release", "pause", "resume", "adopt", "fence"})
 		heard := func() bool { return rapid.IntRange(0, 4).Draw(rt, "heard") > 0 }
 		act := map[string]func(*rapid.T){
 			"ask": func(rt *rapid.T) {
@@ -248,6 +275,7 @@ func TestGrantorNeverGrantsTwice(t *testing.T) {
 				switch rapid.IntRange(0, 9).Draw(rt, "how") {
 				case 0:
 					m.w.restart("missing")
+					clear(m.fenced) // a lost store has lost its bars
 				case 1:
 					m.w.restart("suspect")
 				case 2:
@@ -258,6 +286,7 @@ func TestGrantorNeverGrantsTwice(t *testing.T) {
 						// speaks that has seen more: testdata/grantor/recovery_rolled_back.txt.
 						m.w.disk = m.w.kept
 						m.w.restart("suspect")
+						clear(m.fenced)
 					}
 				default:
 					m.w.restart("")

@@ -51,6 +51,7 @@ type NodeRecord struct {
 	Node       string
 	BootID     string // the boot that was heard last
 	BarredBoot string // "" if not barred; requests of this boot are refused
+	BarredOff  bool   `json:",omitempty"` // it is to power down, not to boot anew
 }
 
 // ClusterRecord is what is durable about a cluster besides its leases and nodes. A zero StoreID means that this

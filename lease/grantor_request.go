@@ -47,9 +47,12 @@ func (g *Grantor) request(now Instant, r Request) {
 	if !g.judgeSeen(now, r, l) {
 		return
 	}
-	if n.rec.BarredBoot != "" && n.rec.BarredBoot == party.BootID { // what it has seen and claims counts all the same
-		g.reply(r.ID, Answer{Verdict: Barred, Seq: seqOf(r.Body), BarredBoot: true,
-			Reason: "this boot is barred; only a new boot ends that"})
+	if a := n.barred(party.BootID, seqOf(r.Body)); a != nil { // what it has seen and claims counts all the same
+		g.reply(r.ID, *a)
+		return
+	}
+	if g.mayBeBarred(party) { // the bar is being written: a renewal of a hold that ran out must not overtake it
+		g.later(now, r)
 		return
 	}
 	g.verb(now, r, l)
@@ -69,6 +72,8 @@ func (g *Grantor) verb(now Instant, r Request, l *grantLease) {
 		g.resume(now, l, r, body)
 	case Report:
 		g.reply(r.ID, Answer{Verdict: OK, Seq: body.Seq})
+	case Fence:
+		g.fence(now, r, body)
 	}
 }
 
@@ -80,7 +85,7 @@ func (g *Grantor) refuse(r Request, why string) {
 	g.reply(r.ID, a)
 }
 
-// leaseOf returns the lease of a request, made when first asked for; nil for a Report, or when there are too many.
+// leaseOf returns the lease of a request, made when first asked for; nil for a Report or Fence, or when there are too many.
 func (g *Grantor) leaseOf(r Request) *grantLease {
 	if r.Lease == "" {
 		return nil
@@ -113,6 +118,10 @@ func malformed(r Request) string {
 	case Acquire, Renew, Release, Pause, Resume:
 		if r.Lease == "" || seqOf(body) == 0 {
 			return "a request names a lease and has a sequence number above 0"
+		}
+	case Fence:
+		if body.Target == "" || body.Seq == 0 || r.Lease != "" {
+			return "a fencing names a target, no lease, and has a sequence number above 0"
 		}
 	case Report:
 	default:
@@ -194,6 +203,8 @@ func partyOf(body any) Party {
 		return b.Party
 	case Report:
 		return b.Party
+	case Fence:
+		return b.Party
 	}
 	return Party{}
 }
@@ -212,6 +223,8 @@ func seenOf(body any) Stamp {
 		return b.Seen
 	case Report:
 		return b.Seen
+	case Fence:
+		return b.Seen
 	}
 	return Stamp{}
 }
@@ -229,6 +242,8 @@ func seqOf(body any) uint64 {
 	case Resume:
 		return b.Seq
 	case Report:
+		return b.Seq
+	case Fence:
 		return b.Seq
 	}
 	return 0
@@ -320,7 +335,7 @@ func (n *grantNode) record() NodeRecord {
 		r.BootID = n.boots[len(n.boots)-1].id
 	}
 	if r.BarredBoot != "" && r.BootID != r.BarredBoot {
-		r.BarredBoot = "" // a new boot ends a bar
+		r.BarredBoot, r.BarredOff = "", false // a new boot ends a bar
 	}
 	return r
 }

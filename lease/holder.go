@@ -246,6 +246,11 @@ type (
 	}
 	// Retire tells the agent to end itself: a newer instance speaks for this node.
 	Retire struct{ Cause string }
+	// Fenced says that this node is barred and is to reset itself, or to power down (Off), unless it holds another lease.
+	Fenced struct {
+		Off   bool
+		Cause string
+	}
 )
 
 type (

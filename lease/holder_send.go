@@ -181,6 +181,10 @@ func (h *Holder) answered(now Instant, ev Answered) {
 	} else {
 		h.lastError = ""
 	}
+	if a.Verdict == Barred && (h.phase == Standby || h.phase == Acquiring) {
+		// No bar ever meets a holder: one that hears of it goes on, and loses the lease by the clock if it is true.
+		h.do(Fenced{Off: a.Off, Cause: a.Reason})
+	}
 	switch p.kind {
 	case kindAcquire:
 		h.acquireAnswered(now, p, a)

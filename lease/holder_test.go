@@ -835,6 +835,29 @@ func TestHolder_Superseded(t *testing.T) {
 	}
 }
 
+// A barred node is to reset itself while it holds nothing. One that holds is never barred: whatever it hears, it goes on.
+func TestHolder_Barred(t *testing.T) {
+	r := newRig(t)
+	r.start(Found{})
+	r.ready()
+	r.wantPhase(Acquiring)
+	barred := ans(Barred, 0)
+	barred.Off = true
+	acts := r.h.Step(r.now, Answered{Seq: r.last().Seq, Answer: barred})
+	if i := slices.IndexFunc(acts, func(a Action) bool { f, ok := a.(Fenced); return ok && f.Off }); i < 0 {
+		t.Errorf("a barred standby does %v", acts)
+	}
+	r = newRig(t)
+	r.win()
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	r.answer(ans(Barred, 7))
+	r.wantPhase(Held)
+	if slices.Contains(r.log, "Fenced") {
+		t.Errorf("a holder resets itself: %v", r.log)
+	}
+}
+
 // 6.4: gives up for a ready peer only, and then stands back, as last resort, for longer each time.
 func TestHolder_GiveUp(t *testing.T) {
 	r := newRig(t)

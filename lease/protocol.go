@@ -152,6 +152,18 @@ type Switchover struct {
 // holder hears of it with its next renewal (Answer.ResumeAsk), and only the holder can end a pause.
 type ResumeAsk struct{}
 
+// Fence asks that Target, in the boot in which it was heard last, never runs a guarded resource again. OK means that this
+// is certain, and durable; Denied that it is not yet: ask again, with Answer.Boot as Boot.
+type Fence struct {
+	Party
+	Seq     uint64
+	Seen    Stamp
+	Target  string
+	Off     bool   // it is to power down, not to boot anew
+	Guarded bool   // the asker vouches that a lease guards every resource of the cluster: who holds nothing runs nothing
+	Boot    string // the target's boot that an answer to this very fencing has named; "" in the first request
+}
+
 // Verdict is the arbiter's answer in one word.
 type Verdict string
 
@@ -195,5 +207,7 @@ type Answer struct {
 	ResumeAsk  bool          // an administrator asks the holder to end its pause
 	Paused     bool          // the record says paused
 	BarredBoot bool          // the asker's boot is barred
+	Off        bool          // Barred: it is to power down, not to boot anew
+	Boot       string        // Fence: the target's boot
 	Elapsed    time.Duration // the arbiter's clock since the first renewal of this epoch, to audit drift
 }

@@ -157,6 +157,20 @@ func (a *agent) post(f func()) {
 	}
 }
 
+// fenced resets the node, as its bar asks for, unless something of a lease is left here: then the next answer comes.
+func (a *agent) fenced() {
+	for _, k := range a.keepers {
+		if k.phase != lease.Standby && k.phase != lease.Acquiring {
+			return
+		}
+	}
+	a.n.after(100*time.Millisecond, func() {
+		if a.n.agent == a {
+			a.n.die("it is barred")
+		}
+	})
+}
+
 // kill leaves half of what was under way done. A successor starts after d.
 func (a *agent) kill(d time.Duration) {
 	if a.dead {

@@ -55,6 +55,8 @@ func (k *keeper) act(act lease.Action) {
 		n.w.log("%s: %s: note: %s", n.name, k.name, act.Text)
 	case lease.Retire:
 		k.a.kill(time.Second)
+	case lease.Fenced:
+		k.a.fenced()
 	default:
 		panic(fmt.Sprintf("sim: unknown action %T", act))
 	}

@@ -205,7 +205,7 @@ func recoveryMistakes() []mistake {
 		{"an operator's recover goes on with the epochs that are known", "recover", []edit{
 			{"grantor_operator.go", "		g.skipEpochs()\n", ""}}},
 		{"a barred boot's report does not count", "bars", []edit{
-			{"grantor_request.go", "	if !g.judgeSeen(now, r, l) {\n		return\n	}\n	if n.rec.BarredBoot", "	if n.rec.BarredBoot"},
+			{"grantor_request.go", "	if !g.judgeSeen(now, r, l) {\n		return\n	}\n	if a := n.barred", "	if a := n.barred"},
 			{"grantor_request.go", "	g.verb(now, r, l)\n}\n\nfunc (g *Grantor) verb", "	if g.judgeSeen(now, r, l) {\n		g.verb(now, r, l)\n	}\n}\n\nfunc (g *Grantor) verb"}}},
 	}
 }

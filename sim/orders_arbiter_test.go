@@ -84,18 +84,29 @@ func orderMutualFence(t *testing.T) {
 	bar := func(o *orders, n *node) lease.Verdict {
 		return o.operator(func(id lease.RequestID) lease.GrantorEvent { return lease.OperatorBar{ID: id, Node: n.name} }).Verdict
 	}
+	fence := func(o *orders, by, target *node) lease.Verdict {
+		return o.operator(func(id lease.RequestID) lease.GrantorEvent {
+			return lease.Request{ID: id, Body: lease.Fence{Party: by.agent.self, Seq: 1, Seen: by.agent.known.Stamp, Target: target.name, Guarded: true}}
+		}).Verdict
+	}
 	t.Run("one holds", func(t *testing.T) {
 		o := holding(t)
+		o.want(fence(o, o.n2, o.n1) == lease.Denied, "a holder was fenced")
+		o.want(fence(o, o.n1, o.n2) == lease.OK, "a standby was not fenced")
+		o.want(fence(o, o.n2, o.n1) == lease.Barred, "both are barred")
 		o.want(bar(o, o.n1) == lease.Refused, "a holder was barred")
-		o.want(bar(o, o.n2) == lease.OK, "a standby was not barred")
-		o.want(bar(o, o.n1) == lease.Refused, "both are barred")
 		o.during(20*time.Second, "n1 holds", o.holds(o.n1))
-		o.tell(o.n1, lease.LeaveAsked{Cause: "test"})
-		o.until(5*time.Second, "n1 leaves", o.in(o.n1, lease.Standby))
-		o.until(15*time.Second, "n1 holds again, since n2 is barred", o.holds(o.n1))
-		o.n2.die("fenced")
+		o.want(o.n1.boots == 1 && o.n2.boots == 2, "boots %d and %d", o.n1.boots, o.n2.boots)
 		o.until(10*time.Second, "n2's new boot waits", o.waits(o.n2))
 		o.tell(o.n1, lease.LeaveAsked{Cause: "test", Retire: true})
+		o.until(5*time.Second, "n2 holds", o.holds(o.n2))
+	})
+	t.Run("the holder is dead", func(t *testing.T) {
+		o := holding(t)
+		o.gone(o.n1)
+		died := o.w.now
+		o.until(o.w.maxHold+time.Second, "n1 is fenced", func() bool { return fence(o, o.n2, o.n1) == lease.OK })
+		o.want(o.w.now.Sub(died) > o.n2.budget.Hold()-o.n2.budget.RenewEvery-time.Second, "n1 was fenced %v after its death", o.w.now.Sub(died))
 		o.until(5*time.Second, "n2 holds", o.holds(o.n2))
 	})
 	t.Run("nobody holds", func(t *testing.T) {

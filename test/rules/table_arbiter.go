@@ -6,7 +6,7 @@ const (
 	requestFile  = "lease/grantor_request.go"
 	grantorFile  = "lease/grantor.go"
 	recordFile   = "lease/grantor_record.go"
-	operatorFile = "lease/grantor_operator.go"
+	fenceFile    = "lease/grantor_fence.go"
 	recoveryFile = "lease/grantor_recovery.go"
 	knownFile    = "lease/known.go"
 )
@@ -172,16 +172,23 @@ func operatorRules() []Rule {
 			{renewFile, "		l.first, l.move = 0, grantMove{}", "		l.first = 0"},
 			{renewFile, "	if l.move.epoch == l.rec.Epoch && now < l.move.until {", "	if now < l.move.until.Add(time.Hour) {"},
 			{acquireFile, `if l.move.to != "" && l.move.epoch == l.rec.Epoch && w`, `if l.move.to != "" && w`}}},
-		{ID: "4.3.13", Without: "who holds is not barred", Edits: one(operatorFile,
-			"if l.rec.State != RecordFree && l.rec.Holder.Node == ev.Node && !l.free(now) || l.writing {", "if l.writing {")},
-		{ID: "4.3.13", Without: "in recovery nobody is barred", Edits: one(operatorFile, "case g.cluster.Recovery || g.suspect:\n		refuse(", "case false:\n		refuse(")},
-		{ID: "4.3.13", Without: "one open bar a cluster", Edits: one(operatorFile, `if name != ev.Node && o.record().BarredBoot != "" {`, `if false {`)},
-		{ID: "4.3.13", Without: "a barred boot is refused", Edits: one(requestFile,
-			`n.rec.BarredBoot != "" && n.rec.BarredBoot == party.BootID`, `false`)},
+		{ID: "4.3.13", Without: "who holds is not barred", Edits: one(fenceFile,
+			"if l.rec.State != RecordFree && l.rec.Holder.Node == node && !l.free(now) || l.writing {", "if l.writing {")},
+		{ID: "4.3.13", Without: "in recovery nobody is barred", Edits: one(fenceFile, "	if g.cluster.Recovery || g.suspect {\n		refuse(", "	if false {\n		refuse(")},
+		{ID: "4.3.13", Without: "in recovery nobody is fenced", Edits: one(fenceFile, "	case g.cluster.Recovery || g.suspect:\n		seen := f", "	case false:\n		seen := f")},
+		{ID: "4.3.13", Without: "one open bar a cluster", Edits: one(fenceFile, `if name != node && o.record().BarredBoot != "" {`, `if false {`)},
+		{ID: "4.3.13", Without: "a barred boot is refused", Edits: one(fenceFile,
+			`n.rec.BarredBoot == "" || n.rec.BarredBoot != boot`, `true`)},
+		{ID: "4.3.13", Without: "who waits and is barred meanwhile is not granted", Edits: []Edit{
+			{acquireFile, ` || g.mayBeBarred(w.req.Party) {`, ` {`},
+			{grantorFile, "	g.dismissBarred()\n", ""}}},
+		{ID: "4.3.13", Without: "no renewal overtakes a bar that is being written", Edits: one(requestFile, "	if g.mayBeBarred(party) {", "	if false {")},
+		{ID: "4.3.13", Without: "without a lease for everything only a new boot is a proof", Edits: one(fenceFile, "	case f.Guarded:\n", "	case true:\n")},
+		{ID: "4.3.13", Without: "a new boot is no proof while the old one may hold", Edits: one(fenceFile, " && !g.heldIn(now, f.Target, f.Boot):", ":")},
 		{ID: "4.3.13", Without: "a new boot ends a bar", Edits: []Edit{
-			{requestFile, `		r.BarredBoot = "" // a new`, `		// a new`},
-			{requestFile, `n.rec.BarredBoot != "" && n.rec.BarredBoot == party.BootID`, `n.rec.BarredBoot != ""`}}},
-		{ID: "4.3.13", Without: "a bar that leaves nobody is an alarm", Edits: one(operatorFile, "	if alone {\n", "	if alone && false {\n")},
+			{requestFile, `		r.BarredBoot, r.BarredOff = "", false // a new`, `		// a new`},
+			{fenceFile, `n.rec.BarredBoot == "" || n.rec.BarredBoot != boot`, `n.rec.BarredBoot == ""`}}},
+		{ID: "4.3.13", Without: "a bar that leaves nobody is an alarm", Edits: one(fenceFile, "	if alone {\n", "	if alone && false {\n")},
 	}
 }
 
