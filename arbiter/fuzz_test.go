@@ -142,6 +142,8 @@ func requests() []string {
 		post("erp/leases/pg/resume-ask", `{"proto":1,"node":"node2"}`),
 		post("erp/nodes/node2/report", `{`+who+`,"leases":[{"lease":"pg","seen_epoch":7}],"version":"1","config_digest":"ab"}`),
 		post("erp/nodes/node2/report", `{"proto":1,"node":"node2","version":"1"}`),
+		post("erp/nodes/node1/fence", `{`+who+`,"guarded":true}`),
+		post("erp/nodes/node1/fence", `{`+who+`,"off":true,"boot":"b1","check":true}`),
 		post("erp/recover", ``),
 		post("erp/leases/pg/free", `{"holder_is_off":"node1","check":true}`),
 		post("erp/nodes/node1/unbar", ``),

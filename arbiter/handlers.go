@@ -41,6 +41,7 @@ type route struct {
 func (s *Server) routes() []route {
 	list := []route{
 		{"POST", api.PathReport, accessNode, true, s.report},
+		{"POST", api.PathFence, accessNode, false, s.fence},
 		{"GET", api.PathClusters, accessAll, false, reading(s.statusOfAll)},
 		{"GET", api.PathCluster, accessCluster, false, reading(s.statusOfOne)},
 		{"GET", api.PathHistory, accessCluster, false, reading(s.history)},
@@ -325,6 +326,40 @@ func (s *Server) report(r *http.Request, p peer) (any, error) {
 	})
 	if err != nil || !speaks {
 		return api.Answer{Proto: api.Proto, Verdict: string(lease.OK), Seq: w.Seq}, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), answerTime)
+	defer cancel()
+	id := s.id()
+	a, err := c.ask(ctx, id, lease.Request{ID: id, Body: msg})
+	if err != nil {
+		return nil, err
+	}
+	return toWire(a), nil
+}
+
+// fence is a node's word that another one of its cluster is to be fenced.
+func (s *Server) fence(r *http.Request, p peer) (any, error) {
+	clusterName, target := r.PathValue("cluster"), r.PathValue("node")
+	if !valid(s.names.cluster, clusterName) || !valid(s.names.node, target) {
+		return nil, bad("cluster %q or node %q is not a name", clusterName, target)
+	}
+	text, err := body(r)
+	if err != nil {
+		return nil, bad("fence: %v", err)
+	}
+	msg, err := (&reader{names: s.names}).fence(text, target)
+	if err != nil {
+		return nil, bad("fence: %v", err)
+	}
+	if err := s.permit(p, clusterName, msg.Node, "", false); err != nil {
+		return nil, err
+	}
+	if err := s.scope(clusterName, target, ""); err != nil {
+		return nil, err
+	}
+	c := s.cluster(clusterName, false)
+	if c == nil {
+		return nil, &failure{http.StatusNotFound, api.CodeNotFound, fmt.Sprintf("cluster %s is not known", clusterName)}
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), answerTime)
 	defer cancel()

@@ -132,6 +132,10 @@ func askers() []refusal {
 		{"other node: pause", is("erp", "b"), "POST", lp + "pause", api.Pause{Who: me("a", 9), Epoch: epoch}, 403, reasonIdentity, nodeB},
 		{"other node: resume", is("erp", "b"), "POST", lp + "resume", api.Resume{Who: me("a", 9), Epoch: epoch}, 403, reasonIdentity, nodeB},
 		{"other node: report", is("erp", "b"), "POST", "/v1/clusters/erp/nodes/a/report", api.Report{Who: me("a", 9)}, 403, reasonIdentity, nodeB},
+		{"other cluster: fence", is("web", "a"), "POST", "/v1/clusters/erp/nodes/b/fence", api.Fence{Who: me("a", 9), Guarded: true}, 403, reasonIdentity, webA},
+		{"other node: fence in its name", is("erp", "b"), "POST", "/v1/clusters/erp/nodes/b/fence", api.Fence{Who: me("a", 9), Guarded: true}, 403, reasonIdentity, nodeB},
+		{"reader: fence", reader, "POST", "/v1/clusters/erp/nodes/b/fence", api.Fence{Who: me("a", 9), Guarded: true}, 403, reasonRole, r},
+		{"admin: fence", admin, "POST", "/v1/clusters/erp/nodes/b/fence", api.Fence{Who: me("a", 9), Guarded: true}, 403, reasonRole, ad},
 		{"other node: switchover in its name", is("erp", "b"), "POST", lp + "switchover", move("a"), 403, reasonIdentity, nodeB},
 		{"other node: certificate", is("erp", "b"), "POST", api.PathCert, "CSR of a", 403, reasonIdentity, nodeB},
 		{"node: status of all", is("erp", "a"), "GET", api.PathClusters, "", 403, reasonRole, nodeA},
@@ -272,6 +276,7 @@ func TestRefusedByConfiguration(t *testing.T) {
 		"node":    {"", is("erp", "c"), "POST", leasePath + "acquire", acquire("c", 9), 403, reasonScope, "leasedog://erp/c"},
 		"lease":   {"", is("erp", "b"), "POST", "/v1/clusters/erp/leases/other/acquire", acquire("b", 9), 403, reasonScope, nodeB},
 		"report":  {"", is("erp", "c"), "POST", "/v1/clusters/erp/nodes/c/report", api.Report{Who: who("c", 9)}, 403, reasonScope, "leasedog://erp/c"},
+		"fence":   {"", is("erp", "b"), "POST", "/v1/clusters/erp/nodes/c/fence", api.Fence{Who: who("b", 9), Guarded: true}, 403, reasonScope, nodeB},
 		"status":  {"", is("web", "a"), "GET", "/v1/clusters/web", "", 403, reasonScope, webA},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -450,6 +455,7 @@ func everyRoute() map[string]string {
 		"POST /v1/clusters/{cluster}/leases/{lease}/pause":      nobodyElse,
 		"POST /v1/clusters/{cluster}/leases/{lease}/resume":     nobodyElse,
 		"POST /v1/clusters/{cluster}/nodes/{node}/report":       nobodyElse,
+		"POST /v1/clusters/{cluster}/nodes/{node}/fence":        nobodyElse,
 		"POST /v1/clusters/{cluster}/leases/{lease}/switchover": "node admin",
 		"POST /v1/clusters/{cluster}/leases/{lease}/resume-ask": "node admin",
 		"GET /v1/clusters":           "reader admin",

@@ -346,6 +346,40 @@ func TestStatusAndReport(t *testing.T) {
 	}
 }
 
+// A fencing: who holds is not fenced, who stands by is barred and told so, and only a known cluster has anything to fence.
+func TestFence(t *testing.T) {
+	s, _, url := newTestServer(t)
+	post(url+leasePath+"acquire", acquire("a", 1))
+	post(url+leasePath+"renew", api.Renew{Who: who("a", 2), Epoch: 1})
+	post(url+leasePath+"acquire", acquire("b", 1))
+	for _, c := range []struct {
+		path    string
+		body    any
+		status  int
+		verdict string
+		text    string
+	}{
+		{"erp/nodes/a/fence", api.Fence{Who: who("b", 2), Guarded: true}, 200, "denied", `"holder":"a","free_in_ns":`},
+		{"erp/nodes/b/fence", api.Fence{Who: who("a", 3), Check: true, Guarded: true}, 200, "denied", `"quiet_ns":`},
+		{"erp/nodes/b/fence", api.Fence{Who: who("a", 4)}, 200, "denied", `"boot":"`},
+		{"erp/nodes/b/fence", api.Fence{Who: who("a", 5), Guarded: true, Off: true}, 200, "ok", ""},
+		{"erp/nodes/b/fence", api.Fence{Who: who("a", 6), Check: true}, 200, "ok", "is barred"},
+		{"erp/nodes/a/fence", api.Fence{Who: who("b", 3), Guarded: true}, 200, "barred", `"off":true`},
+		{"erp/nodes/b/fence", api.Fence{Who: who("a", 7), Boot: strings.Repeat("x", 200)}, 400, "", "boot"},
+		{"erp/nodes/b!/fence", api.Fence{Who: who("a", 8)}, 400, "", "not a name"},
+		{"erp/nodes/b/fence", "[]", 400, "", "object"},
+		{"nobody/nodes/b/fence", api.Fence{Who: who("a", 9)}, 404, "", ""},
+	} {
+		status, a, text := post(url+"/v1/clusters/"+c.path, c.body)
+		if status != c.status || a.Verdict != c.verdict || !strings.Contains(text, c.text) {
+			t.Errorf("%s %+v: %d %s", c.path, c.body, status, text)
+		}
+	}
+	if s.cluster("nobody", false) != nil {
+		t.Error("a fencing made a cluster")
+	}
+}
+
 // A report with an instance is heard by the Grantor: a new cluster whose second node only reports is no longer waited for.
 func TestReportIsHeard(t *testing.T) {
 	_, _, url := newTestServer(t)

@@ -225,6 +225,19 @@ func (r *reader) report(w api.Report) (body lease.Report, speaks bool, err error
 // maxReported bounds the leases of a node.
 const maxReported = 64
 
+// fence reads a request to fence target.
+func (r *reader) fence(text []byte, target string) (lease.Fence, error) {
+	var w api.Fence
+	if err := strictDecode(text, &w); err != nil {
+		return lease.Fence{}, err
+	}
+	if len(w.Boot) > 128 {
+		r.fail("boot must have at most 128 characters")
+	}
+	return lease.Fence{Party: r.party(w.Who), Seq: w.Seq, Seen: lease.Stamp(w.Seen), Target: target, Off: w.Off, Guarded: w.Guarded,
+		Boot: w.Boot, Check: w.Check}, r.err
+}
+
 // passedOn checks a request of an administrator, which a node may pass on.
 func (r *reader) passedOn(proto int, node string) {
 	if proto != api.Proto {
@@ -246,7 +259,8 @@ func (r *reader) epoch(e uint64) lease.Epoch {
 func toWire(a lease.Answer) api.Answer {
 	w := api.Answer{Proto: api.Proto, Verdict: string(a.Verdict), Epoch: uint64(a.Epoch), Seq: a.Seq, HoldNS: int64(a.Hold),
 		Stamp: api.Stamp(a.Stamp), Reason: a.Reason, Holder: a.Holder, FreeInNS: int64(a.FreeIn), Waiters: waiters(a.Waiters),
-		MoveTo: a.MoveTo, ResumeAsk: a.ResumeAsk, Paused: a.Paused, BarredBoot: a.BarredBoot, ElapsedNS: int64(a.Elapsed)}
+		MoveTo: a.MoveTo, ResumeAsk: a.ResumeAsk, Paused: a.Paused, BarredBoot: a.BarredBoot, Off: a.Off, Boot: a.Boot, QuietNS: int64(a.Quiet),
+		ElapsedNS: int64(a.Elapsed)}
 	if a.Echo != nil {
 		echo := api.Stamp(*a.Echo)
 		w.Echo = &echo

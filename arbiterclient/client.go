@@ -198,7 +198,7 @@ func (t *target) addresses(ctx context.Context, host string) []netip.Addr {
 // resolveTime bounds a lookup that nobody waits for.
 const resolveTime = 10 * time.Second
 
-// Ask sends one request of package lease (Acquire, Renew, Release, Pause, Resume, Report, Switchover, ResumeAsk) about one
+// Ask sends one request of package lease (Acquire, Renew, Release, Pause, Resume, Report, Switchover, ResumeAsk, Fence) about one
 // lease and returns the first usable answer of any address. ctx must have a deadline; it bounds everything. An error means
 // that nothing is known: the request may have been carried out.
 func (c *Client) Ask(ctx context.Context, name string, body any) (lease.Answer, error) {
@@ -215,8 +215,11 @@ func (c *Client) Ask(ctx context.Context, name string, body any) (lease.Answer, 
 	}
 	path := api.PathLease + verb
 	node := ""
-	if r, ok := body.(lease.Report); ok {
-		path, node = api.PathReport, r.Node
+	switch b := body.(type) {
+	case lease.Report:
+		path, node = api.PathReport, b.Node
+	case lease.Fence:
+		path, node = api.PathFence, b.Target
 	}
 	path = strings.NewReplacer("{cluster}", url.PathEscape(c.opt.Cluster), "{lease}", url.PathEscape(name),
 		"{node}", url.PathEscape(node)).Replace(path)
@@ -332,7 +335,7 @@ func fromWire(w api.Answer, seq uint64) (lease.Answer, error) {
 	a := lease.Answer{
 		Verdict: lease.Verdict(w.Verdict), Epoch: lease.Epoch(w.Epoch), Seq: w.Seq, Hold: time.Duration(w.HoldNS),
 		Stamp: lease.Stamp(w.Stamp), Reason: w.Reason, Holder: w.Holder, FreeIn: time.Duration(w.FreeInNS),
-		MoveTo: w.MoveTo, ResumeAsk: w.ResumeAsk, Paused: w.Paused, BarredBoot: w.BarredBoot,
+		MoveTo: w.MoveTo, ResumeAsk: w.ResumeAsk, Paused: w.Paused, BarredBoot: w.BarredBoot, Off: w.Off, Boot: w.Boot, Quiet: time.Duration(w.QuietNS),
 		Elapsed: time.Duration(w.ElapsedNS),
 	}
 	switch a.Verdict {
@@ -375,6 +378,8 @@ func (c *Client) encode(body any) (verb string, wire any, seq uint64, err error)
 			out.Leases = append(out.Leases, api.LeaseReport{Lease: l.Lease, SeenEpoch: uint64(l.SeenEpoch)})
 		}
 		return "report", out, b.Seq, nil
+	case lease.Fence:
+		return "fence", api.Fence{Who: who(b.Party, b.Seq, b.Seen), Off: b.Off, Guarded: b.Guarded, Boot: b.Boot, Check: b.Check}, b.Seq, nil
 	case lease.Switchover:
 		return api.VerbSwitchover, api.Switchover{Proto: api.Proto, Node: c.opt.Node, Epoch: uint64(b.Epoch), To: b.To}, 0, nil
 	case lease.ResumeAsk:

@@ -104,6 +104,30 @@ func TestAsk_PassedOn(t *testing.T) {
 	}
 }
 
+// A fencing goes to its target's path in the asker's own name.
+func TestAsk_Fence(t *testing.T) {
+	var got string
+	c, err := New(Options{Insecure: true, Cluster: "erp", Node: "node1", RequestTimeout: time.Second, URLs: []string{
+		serve(t, func(w http.ResponseWriter, r *http.Request) {
+			text, _ := io.ReadAll(r.Body)
+			got = r.Method + " " + r.URL.Path + " " + string(text)
+			a := good()
+			a.Verdict, a.Boot, a.QuietNS, a.FreeInNS = "denied", "b9", -1, 5
+			_ = json.NewEncoder(w).Encode(a)
+		})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	a, err := c.Ask(ctx, "", lease.Fence{Party: renewal.Party, Seq: 42, Target: "node2", Off: true, Guarded: true, Boot: "b8", Check: true})
+	want := `POST /v1/clusters/erp/nodes/node2/fence {"proto":1,"node":"node1","boot_id":"b","instance":"5-0000000000000006","seq":42,` +
+		`"seen":{"store_id":"","generation":0},"off":true,"guarded":true,"boot":"b8","check":true}`
+	if err != nil || a.Verdict != lease.Denied || a.Boot != "b9" || a.Quiet != -1 || a.FreeIn != 5 || got != want {
+		t.Errorf("%+v %v\n got %s\nwant %s", a, err, got, want)
+	}
+}
+
 // What an acquire says of its node reaches the arbiter.
 func TestAsk_AcquireSaysAll(t *testing.T) {
 	var got string

@@ -130,7 +130,7 @@ func (g *Grantor) fence(now Instant, r Request, f Fence) {
 	a := Answer{Verdict: Denied, Seq: f.Seq}
 	n := g.nodes[f.Target]
 	switch {
-	case f.Target == f.Node:
+	case f.Target == f.Node && !f.Check:
 		a.Verdict, a.Reason = Refused, "a node does not fence itself"
 	case g.cluster.Recovery || g.suspect:
 		seen := f.Seen
@@ -139,6 +139,8 @@ func (g *Grantor) fence(now Instant, r Request, f Fence) {
 		a.Verdict, a.Reason = Refused, "this arbiter has never heard of "+f.Target
 	case now < n.twin || now < g.nodes[f.Node].twin:
 		a.Reason = "two machines speak under one name"
+	case f.Check:
+		a = g.checkFence(now, f, a)
 	case f.Boot != "" && f.Boot != n.record().BootID && !g.heldIn(now, f.Target, f.Boot):
 		a.Verdict, a.Reason = OK, f.Target+" has booted anew"
 	default:
@@ -146,6 +148,25 @@ func (g *Grantor) fence(now Instant, r Request, f Fence) {
 		return
 	}
 	g.reply(r.ID, a)
+}
+
+// checkFence says how a target stands.
+func (g *Grantor) checkFence(now Instant, f Fence, a Answer) Answer {
+	n := g.nodes[f.Target]
+	ago, heard := g.quiet(now, f.Target)
+	if a.Quiet = ago; !heard {
+		a.Quiet = -1
+	}
+	l := g.mayHold(now, f.Target)
+	switch {
+	case n.barred(n.record().BootID, 0) != nil:
+		a.Verdict, a.Reason = OK, f.Target+" is barred until it boots anew"
+	case l != nil:
+		a.Reason = g.whyHeld(now, l, f.Target)
+	default:
+		a.Reason = fmt.Sprintf("%s holds nothing, and was %s", f.Target, lastHeard(ago, heard))
+	}
+	return a
 }
 
 // heldIn reports whether that boot of node may hold a lease. A new boot is no proof while it may: two machines may speak

@@ -160,6 +160,7 @@ func (w *grantorWorld) printReply(r Reply) {
 	add(a.BarredBoot, "barred")
 	add(a.Off, "off")
 	add(a.Boot != "", "boot=%s", a.Boot)
+	add(a.Quiet != 0, "quiet=%v", a.Quiet)
 	add(a.Elapsed != 0, "elapsed=%v", a.Elapsed)
 	add(a.Reason != "", "(%s)", a.Reason)
 	w.out.WriteByte('\n')
@@ -167,7 +168,7 @@ func (w *grantorWorld) printReply(r Reply) {
 
 // TestGrantorScenarios runs testdata/grantor. Commands:
 //
-//	fence NODE[/BOOT[/INSTANCE]] target=NODE [off] [guarded] [boot=BOOT]
+//	fence NODE[/BOOT[/INSTANCE]] target=NODE [off] [guarded] [check] [boot=BOOT]
 //	acquire|renew|release|pause|resume|report NODE[/BOOT[/INSTANCE]] [key=value ...]
 //	switchover NODE [epoch=N] · resume-ask [LEASE] · gone N · time D · stall D · drain · keep · restart [missing|suspect|kept]
 //	store auto|hold|ok|fail · recover · free NODE · check-free NODE · bar NODE · unbar NODE · ask-resume · view · forget NODE
@@ -360,7 +361,8 @@ func (w *grantorWorld) message(verb, who string, kv map[string]string) {
 	case "fence":
 		_, off := kv["off"]
 		_, guarded := kv["guarded"]
-		lease, body = "", Fence{Party: p, Seq: seq, Seen: seen, Target: kv["target"], Off: off, Guarded: guarded, Boot: kv["boot"]}
+		_, check := kv["check"]
+		lease, body = "", Fence{Party: p, Seq: seq, Seen: seen, Target: kv["target"], Off: off, Guarded: guarded, Boot: kv["boot"], Check: check}
 	default:
 		w.t.Fatalf("unknown command %q", verb)
 	}
@@ -422,7 +424,7 @@ func (w *grantorWorld) pairs(words []string) map[string]string {
 		out[k] = v
 	}
 	for _, k := range slices.Sorted(maps.Keys(out)) {
-		if !slices.Contains([]string{"seq", "seen", "epoch", "lease", "profile", "hold", "ready", "last", "stopped", "guarded", "off", "target", "boot", "claim", "wait", "for"}, k) {
+		if !slices.Contains([]string{"seq", "seen", "epoch", "lease", "profile", "hold", "ready", "last", "stopped", "guarded", "off", "target", "boot", "check", "claim", "wait", "for"}, k) {
 			w.t.Fatalf("unknown key %q", k)
 		}
 	}

@@ -162,6 +162,7 @@ type Fence struct {
 	Off     bool   // it is to power down, not to boot anew
 	Guarded bool   // the asker vouches that a lease guards every resource of the cluster: who holds nothing runs nothing
 	Boot    string // the target's boot that an answer to this very fencing has named; "" in the first request
+	Check   bool   // change nothing, only say how the target stands: OK is barred, Denied is not
 }
 
 // Verdict is the arbiter's answer in one word.
@@ -209,5 +210,6 @@ type Answer struct {
 	BarredBoot bool          // the asker's boot is barred
 	Off        bool          // Barred: it is to power down, not to boot anew
 	Boot       string        // Fence: the target's boot
+	Quiet      time.Duration // Fence: how long the target was not heard; below 0: not since this arbiter started
 	Elapsed    time.Duration // the arbiter's clock since the first renewal of this epoch, to audit drift
 }

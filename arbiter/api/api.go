@@ -10,6 +10,7 @@ const MaxBody = 8 << 10
 const (
 	PathLease    = "/v1/clusters/{cluster}/leases/{lease}/" // + a verb
 	PathReport   = "/v1/clusters/{cluster}/nodes/{node}/report"
+	PathFence    = "/v1/clusters/{cluster}/nodes/{node}/fence" // node is the target
 	PathClusters = "/v1/clusters"
 	PathCluster  = "/v1/clusters/{cluster}"
 	PathHistory  = "/v1/history"
@@ -121,6 +122,16 @@ type ResumeAsk struct {
 	Node  string `json:"node,omitempty"`
 }
 
+// Fence asks that the target never runs a guarded resource again in the boot in which it was heard last. Its answer is ok
+// when that is certain, denied while it is not, and names the target's boot, which the next request repeats.
+type Fence struct {
+	Who
+	Off     bool   `json:"off,omitempty"`     // it is to power down, not to boot anew
+	Guarded bool   `json:"guarded,omitempty"` // the asker vouches that a lease guards every resource of the cluster
+	Boot    string `json:"boot,omitempty"`
+	Check   bool   `json:"check,omitempty"` // change nothing: ok is barred, denied is not
+}
+
 // Waiter waits for a lease.
 type Waiter struct {
 	Node       string `json:"node"`
@@ -145,6 +156,9 @@ type Answer struct {
 	ResumeAsk  bool     `json:"resume_ask,omitempty"`
 	Paused     bool     `json:"paused,omitempty"`
 	BarredBoot bool     `json:"barred_boot,omitempty"`
+	Off        bool     `json:"off,omitempty"`      // barred: it is to power down
+	Boot       string   `json:"boot,omitempty"`     // fence: the target's boot
+	QuietNS    int64    `json:"quiet_ns,omitempty"` // fence: how long the target was not heard; below 0: not since the arbiter started
 	ElapsedNS  int64    `json:"elapsed_ns,omitempty"`
 }
 
