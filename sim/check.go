@@ -30,7 +30,7 @@ type checks struct {
 	granted    map[string]lease.Epoch // the highest epoch that was ever granted, or claimed, on disk
 	freed      map[string]lease.Epoch // and the highest that was ever free
 	ill        lease.Instant          // until then renewals may be lost by what happened before
-	numbers    map[string]lease.Renew // the newest renewal that came, by lease
+	numbers    map[string]lease.Renew // the newest renewal that was taken, by lease
 	quarantine map[string]quarantined // what the arbiter that runs found held when it started
 	ended      map[string]lease.Instant
 	down       map[string]lease.Instant
@@ -287,7 +287,13 @@ func (w *world) checkReply(a *arbiter, to caller, ans lease.Answer) {
 	if _, pauses := to.body.(lease.Pause); pauses && ans.Verdict == lease.OK && rec.Epoch == ans.Epoch && rec.State != lease.RecordPaused {
 		w.violate("I6", "a pause of %s is acknowledged, on disk it is %s", to.name, rec.State)
 	}
-	if _, renews := to.body.(lease.Renew); renews && ans.Verdict == lease.OK || ans.Verdict == lease.Adopted {
+	b, renews := to.body.(lease.Renew)
+	if renews = renews && ans.Verdict == lease.OK; renews {
+		if last := w.check.numbers[to.name]; b.Party != last.Party || b.Epoch != last.Epoch || b.Seq > last.Seq {
+			w.check.numbers[to.name] = b
+		}
+	}
+	if renews || ans.Verdict == lease.Adopted {
 		delete(w.check.quarantine, to.name)
 	}
 }
@@ -399,20 +405,12 @@ func (w *world) unrest() string {
 	return strings.Join(out, "; ")
 }
 
-// checkRepeat does f, which gives the arbiter a request. A renewal with a number that is not above the last one extends
-// nothing.
+// checkRepeat does f, which gives the arbiter a request. A renewal with a number that is not above the last one that was
+// taken extends nothing. One that was refused, since a release was being written, say, takes no number.
 func (w *world) checkRepeat(a *arbiter, name string, body any, f func()) {
 	b, ok := body.(lease.Renew)
 	last := w.check.numbers[name]
-	if !ok || b.Party != last.Party || b.Epoch != last.Epoch {
-		f()
-		if ok {
-			w.check.numbers[name] = b
-		}
-		return
-	}
-	if b.Seq > last.Seq {
-		w.check.numbers[name] = b
+	if !ok || b.Party != last.Party || b.Epoch != last.Epoch || b.Seq > last.Seq {
 		f()
 		return
 	}
