@@ -43,7 +43,7 @@ SEEDS ?= 20000
 # How long "make fuzz" works, for all targets together.
 FUZZTIME ?= 10m
 
-.PHONY: help build programs made unit check sim mutants install uninstall packages debs rpms package check-packages lab-build demo \
+.PHONY: help build programs made unit check sim mutants install uninstall packages debs rpms package files check-packages lab-build demo \
 	test lab bench fuzz model vm-smoke rules
 
 help: ## list the targets
@@ -199,6 +199,9 @@ package:
 	@for p in leasedog leasedog-arbiter; do \
 		SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) GO=$(GO) packaging/nfpm/package.sh $$p $(VERSION) $(ARCH) $(FORMAT) $(DIST) || exit 1; \
 	done
+
+files:
+	@printf '%s\n' "$$FILES"
 
 check-packages: packages ## lintian, rpmlint, an install and a removal of each, SELinux sources, a second build (root; installs what is missing)
 	$(GO) run ./test/packages/cmd/packages -dist $(DIST)
