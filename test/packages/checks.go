@@ -40,7 +40,7 @@ const limit = 10 * time.Minute
 // tools names a program that is needed and the Debian package it comes from.
 func tools() map[string]string {
 	return map[string]string{"lintian": "lintian", "rpm": "rpm", "rpmlint": "rpmlint", "checkmodule": "checkpolicy",
-		"semodule_package": "semodule-utils", "systemd-nspawn": "systemd-container", "unshare": "util-linux", "rpm2cpio": "rpm2cpio", "cpio": "cpio"}
+		"semodule_package": "semodule-utils", "systemd-nspawn": "systemd-container", "unshare": "util-linux", "rpm2cpio": "rpm2cpio", "man": "man-db", "cpio": "cpio"}
 }
 
 // Deps installs what is missing.

@@ -1,9 +1,14 @@
 package packages
 
 import (
+	"encoding/xml"
 	"errors"
+	"net"
+	"os"
 	"slices"
 	"testing"
+
+	"github.com/leasedog/leasedog/config"
 )
 
 func TestParseName(t *testing.T) {
@@ -54,5 +59,37 @@ func TestResult(t *testing.T) {
 	}
 	if _, err := result("RESULT: 3 files\n", errors.New("exit status 1")); err == nil {
 		t.Error("a failure is lost")
+	}
+}
+
+// firewalld refuses what it cannot parse only when somebody uses it. The arbiter's configuration is one that it starts with.
+func TestFirewalldService(t *testing.T) {
+	text, err := os.ReadFile("../../packaging/firewalld/leasedog-arbiter.xml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var service struct {
+		XMLName xml.Name `xml:"service"`
+		Short   string   `xml:"short"`
+		Port    []struct {
+			Protocol string `xml:"protocol,attr"`
+			Port     string `xml:"port,attr"`
+		} `xml:"port"`
+	}
+	if err := xml.Unmarshal(text, &service); err != nil {
+		t.Fatal(err)
+	}
+	conf, err := os.Open("../../packaging/etc/arbiter.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conf.Close()
+	arbiter, err := config.ParseArbiter(conf, "arbiter.toml")
+	if err != nil {
+		t.Fatalf("the arbiter's configuration as it is installed is refused: %v", err)
+	}
+	_, port, err := net.SplitHostPort(arbiter.Listen)
+	if err != nil || service.Short == "" || len(service.Port) != 1 || service.Port[0].Protocol != "tcp" || service.Port[0].Port != port {
+		t.Errorf("the service is %+v, the arbiter listens at port %s (%v)", service, port, err)
 	}
 }
