@@ -30,6 +30,8 @@ const (
 type peer struct {
 	pki.Peer
 	insecure bool // plain HTTP: whatever it claims, from a network that may
+
+	onlyAdopts bool // it asks too often: an acquire may only go on with what its node holds
 }
 
 func (p peer) name() string {

@@ -28,8 +28,7 @@ const (
 	classicName   = "default" // the lock of a request that names none
 
 	// maxClassic bounds how many locks whoever may use the listener can make, out of maxClusters.
-	maxClassic            = 256
-	maxClassicConnections = 1024
+	maxClassic = 256
 	// classicTime bounds one request: longer than a slow disk, shorter than a hold.
 	classicTime = 5 * time.Second
 	// classicGone is how long the sender of an /unlock gets to be seen as gone. One that gave up may have taken its
@@ -99,7 +98,7 @@ func (c *classic) lock(cluster string) *classicLock {
 
 // ServeClassic answers clients of the old lock service at l until ctx ends. It owns l.
 func (s *Server) ServeClassic(ctx context.Context, l net.Listener) error {
-	return serve(ctx, limit(l, maxClassicConnections), s.ClassicHandler())
+	return serve(ctx, &plainListener{l, newCrowd(classicPlaces()), s.opt.Classic.From, s.refusals.note}, s.ClassicHandler())
 }
 
 // ClassicHandler serves the classic locks.
@@ -108,7 +107,7 @@ func (s *Server) ClassicHandler() http.Handler {
 	for path, verb := range map[string]classicVerb{
 		"/lock": (*classic).take, "/updatelock": (*classic).update, "/unlock": (*classic).unlock,
 	} {
-		h := s.classic.handle(verb)
+		h := s.classic.handle(path, verb)
 		mux.HandleFunc("POST "+path, h)
 		mux.HandleFunc("GET "+path, h)
 		mux.HandleFunc("HEAD "+path, func(w http.ResponseWriter, _ *http.Request) { // else GET's would answer it
@@ -129,11 +128,18 @@ type classicCall struct {
 	gone    <-chan struct{} // the client has closed its connection
 }
 
-func (c *classic) handle(verb classicVerb) http.HandlerFunc {
+func (c *classic) handle(path string, verb classicVerb) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		why, err := c.serve(verb, r)
+		err, why := c.afford(path, r), ""
+		if err == nil {
+			why, err = c.serve(verb, r)
+		}
 		var fail *failure
 		switch {
+		case isTooOften(err):
+			c.server.limits.wait(r.Context(), refusalDelay)
+			w.Header().Set("Retry-After", retryAfter)
+			http.Error(w, err.Error(), http.StatusTooManyRequests)
 		case errors.As(err, &fail):
 			http.Error(w, fail.message, fail.status)
 		case err != nil:
@@ -145,6 +151,17 @@ func (c *classic) handle(verb classicVerb) http.HandlerFunc {
 			_, _ = fmt.Fprintln(w, "ok") // a client that is gone asks again
 		}
 	}
+}
+
+// afford refuses a client that asks too often. What one keeps a lock with has a bucket of its own.
+func (c *classic) afford(path string, r *http.Request) error {
+	who := "classic " + network(r.RemoteAddr).String()
+	if c.server.limits.take(bucket{who, path != "/lock"}, 1) {
+		return nil
+	}
+	err := tooOften(who)
+	c.server.refusals.note(who, r.RemoteAddr, reasonRate, r.Method+" "+path+": "+err.Error())
+	return err
 }
 
 // serve finds out who asks for which lock, waits for the lock's turn, and carries the request out to its end even if the

@@ -36,6 +36,7 @@ type cluster struct {
 
 	waiting map[lease.RequestID]chan<- lease.Answer
 	reports map[string]api.Report
+	reserve reserve // any goroutine may use it
 }
 
 // call is something that has to run in the goroutine of the cluster.
@@ -48,7 +49,7 @@ func newCluster(name string, g *lease.Grantor, store Store, log *logrus.Logger) 
 	return &cluster{
 		name: name, grantor: g, store: store, log: log.WithField(keyCluster, name),
 		events: make(chan lease.GrantorEvent, queueLength), calls: make(chan call), results: make(chan lease.Stored, 1), done: make(chan struct{}),
-		waiting: map[lease.RequestID]chan<- lease.Answer{}, reports: map[string]api.Report{},
+		waiting: map[lease.RequestID]chan<- lease.Answer{}, reports: map[string]api.Report{}, reserve: reserve{of: map[string]*share{}},
 	}
 }
 
@@ -133,6 +134,7 @@ func (c *cluster) step(ev lease.GrantorEvent) {
 	for _, a := range c.grantor.Step(boottime.Now(), ev) {
 		switch a := a.(type) {
 		case lease.StoreChange:
+			c.reserve.record(a.Change.Leases) // at once: a grant that is not written is never answered, so nobody else renews
 			c.store.Write(c.name, a.Change, func(err error) { c.results <- lease.Stored{Txn: a.Txn, Err: err} })
 		case lease.Reply:
 			if to := c.waiting[a.ID]; to != nil {

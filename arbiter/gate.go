@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -16,13 +17,13 @@ import (
 type gate struct {
 	net.Listener
 	conf   *tls.Config
+	crowd  *crowd
 	refuse func(identity, address, reason, text string)
 
 	ready chan accepted
 	ctx   context.Context
 	stop  context.CancelFunc
 	wait  sync.WaitGroup
-	slots chan struct{}
 }
 
 type accepted struct {
@@ -36,13 +37,9 @@ const (
 	acceptPause      = 50 * time.Millisecond
 )
 
-// maxHandshakes bounds connections that have proven nothing yet. They have headerTime.
-const maxHandshakes = 1024
-
-func newGate(l net.Listener, conf *tls.Config, refuse func(identity, address, reason, text string)) *gate {
+func newGate(l net.Listener, conf *tls.Config, c *crowd, refuse func(identity, address, reason, text string)) *gate {
 	ctx, stop := context.WithCancel(context.Background())
-	g := &gate{Listener: l, conf: conf, refuse: refuse, ready: make(chan accepted), ctx: ctx, stop: stop,
-		slots: make(chan struct{}, maxHandshakes)}
+	g := &gate{Listener: l, conf: conf, crowd: c, refuse: refuse, ready: make(chan accepted), ctx: ctx, stop: stop}
 	g.wait.Go(g.run)
 	return g
 }
@@ -59,15 +56,15 @@ func (g *gate) run() {
 			continue
 		}
 		failed = 0
-		select {
-		case g.slots <- struct{}{}:
-		default:
+		st, err := g.crowd.enter(conn.RemoteAddr(), func() { _ = conn.Close() })
+		if err != nil {
+			g.refuse(nobody, conn.RemoteAddr().String(), reasonCrowd, err.Error())
 			_ = conn.Close() // better than to let it wait: its node tries again
 			continue
 		}
+		keepAlive(conn)
 		g.wait.Go(func() {
-			defer func() { <-g.slots }()
-			if c, ok := g.handshake(conn); ok && !g.pass(accepted{conn: c}) {
+			if c, ok := g.handshake(conn, st); ok && !g.pass(accepted{conn: c}) {
 				_ = c.Close()
 			}
 		})
@@ -95,16 +92,22 @@ func (g *gate) pass(a accepted) bool {
 	}
 }
 
-func (g *gate) handshake(raw net.Conn) (net.Conn, bool) {
+// handshake finds out who it is. A peer that only may join stays a stranger.
+func (g *gate) handshake(c net.Conn, st *stranger) (net.Conn, bool) {
 	ctx, cancel := context.WithTimeout(g.ctx, headerTime)
 	defer cancel()
+	raw := &placed{Conn: c, leave: func() { g.crowd.leave(st) }}
 	conn := tls.Server(raw, g.conf)
 	err := conn.HandshakeContext(ctx)
 	if err == nil {
-		return conn, true
+		return conn, g.settle(conn, raw, st)
 	}
 	defer raw.Close()
 	if g.ctx.Err() != nil {
+		return nil, false
+	}
+	if g.crowd.leave(st) {
+		g.refuse(nobody, raw.RemoteAddr().String(), reasonCrowd, "a slow handshake had to make room")
 		return nil, false
 	}
 	who, reason, text := nobody, reasonHandshake, err.Error()
@@ -120,6 +123,27 @@ func (g *gate) handshake(raw net.Conn) (net.Conn, bool) {
 	}
 	g.refuse(who, raw.RemoteAddr().String(), reason, text)
 	return nil, false
+}
+
+// settle gives a connection one of its party's places, or closes it.
+func (g *gate) settle(conn *tls.Conn, raw *placed, st *stranger) bool {
+	leafs := conn.ConnectionState().PeerCertificates
+	if len(leafs) == 0 {
+		return true
+	}
+	who := nobody
+	id, err := pki.IdentityOf(leafs[0])
+	if err == nil {
+		who = id.String()
+		err = g.crowd.settle(st, who)
+	}
+	if err != nil {
+		g.refuse(who, raw.RemoteAddr().String(), reasonCrowd, err.Error())
+		_ = raw.Close()
+		return false
+	}
+	raw.keeps(func() { g.crowd.part(who) })
+	return true
 }
 
 func looksLikeHTTP(head [5]byte) bool {
@@ -148,18 +172,47 @@ func (g *gate) Close() error {
 	return err
 }
 
-// plainListener serves plain HTTP, and knows TLS when it sees it.
+// plainListener serves plain HTTP, and knows TLS when it sees it. Who comes from one of its networks is no stranger.
 type plainListener struct {
 	net.Listener
+	crowd  *crowd
+	from   []netip.Prefix
 	refuse func(identity, address, reason, text string)
 }
 
 func (l *plainListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		p, err := l.place(c)
+		if err != nil {
+			l.refuse(nobody, c.RemoteAddr().String(), reasonCrowd, err.Error())
+			_ = c.Close() // better than to let it wait: its node tries again
+			continue
+		}
+		keepAlive(c)
+		return &plainConn{Conn: p, refuse: l.refuse}, nil
+	}
+}
+
+func (l *plainListener) place(c net.Conn) (*placed, error) {
+	st, err := l.crowd.enter(c.RemoteAddr(), func() { _ = c.Close() })
 	if err != nil {
 		return nil, err
 	}
-	return &plainConn{Conn: c, refuse: l.refuse}, nil
+	p := &placed{Conn: c, leave: func() { l.crowd.leave(st) }}
+	a, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil || !containsAddr(l.from, a.Addr().Unmap().WithZone("")) {
+		return p, nil
+	}
+	who := st.from.String()
+	if err := l.crowd.settle(st, who); err != nil {
+		return nil, err
+	}
+	p.keeps(func() { l.crowd.part(who) })
+	return p, nil
 }
 
 type plainConn struct {

@@ -35,29 +35,31 @@ type route struct {
 	access       access
 	keeps        bool // also with a certificate that expired a few days ago: it only keeps what is held
 	do           func(r *http.Request, p peer) (any, error)
+	verb         string // of a lease
+	cost         int    // out of what its sender may ask; 0 is 1
 }
 
 // routes is all that the network can reach.
 func (s *Server) routes() []route {
 	list := []route{
-		{"POST", api.PathReport, accessNode, true, s.report},
-		{"POST", api.PathFence, accessNode, false, s.fence},
-		{"GET", api.PathClusters, accessAll, false, reading(s.statusOfAll)},
-		{"GET", api.PathCluster, accessCluster, false, reading(s.statusOfOne)},
-		{"GET", api.PathHistory, accessCluster, false, reading(s.history)},
-		{"POST", api.PathJoin, accessJoin, false, s.join},
-		{"POST", api.PathCert, accessCert, true, s.renewCertificate},
-		{"GET", api.PathCA, accessPeer, true, s.authorities},
-		{"GET", api.PathHealthy, accessAnyone, true, nil},
-		{"GET", api.PathReady, accessAnyone, true, nil},
+		{method: "POST", path: api.PathReport, access: accessNode, keeps: true, do: s.report},
+		{method: "POST", path: api.PathFence, access: accessNode, do: s.fence},
+		{method: "GET", path: api.PathClusters, access: accessAll, do: reading(s.statusOfAll), cost: costOfAll},
+		{method: "GET", path: api.PathCluster, access: accessCluster, do: reading(s.statusOfOne)},
+		{method: "GET", path: api.PathHistory, access: accessCluster, do: reading(s.history), cost: costOfHistory},
+		{method: "POST", path: api.PathJoin, access: accessJoin, do: s.join},
+		{method: "POST", path: api.PathCert, access: accessCert, keeps: true, do: s.renewCertificate, cost: costOfCert},
+		{method: "GET", path: api.PathCA, access: accessPeer, keeps: true, do: s.authorities},
+		{method: "GET", path: api.PathHealthy, access: accessAnyone, keeps: true},
+		{method: "GET", path: api.PathReady, access: accessAnyone, keeps: true},
 	}
 	for _, verb := range []string{api.VerbAcquire, api.VerbRenew, api.VerbRelease, api.VerbPause, api.VerbResume} {
-		list = append(list, route{"POST", api.PathLease + verb, accessNode, true,
-			func(r *http.Request, p peer) (any, error) { return s.lease(r, p, verb) }})
+		list = append(list, route{method: "POST", path: api.PathLease + verb, access: accessNode, keeps: true, verb: verb,
+			do: func(r *http.Request, p peer) (any, error) { return s.lease(r, p, verb) }})
 	}
 	for _, verb := range []string{api.VerbSwitchover, api.VerbResumeAsk} {
-		list = append(list, route{"POST", api.PathLease + verb, accessAsk, false,
-			func(r *http.Request, p peer) (any, error) { return s.lease(r, p, verb) }})
+		list = append(list, route{method: "POST", path: api.PathLease + verb, access: accessAsk, verb: verb,
+			do: func(r *http.Request, p peer) (any, error) { return s.lease(r, p, verb) }})
 	}
 	return list
 }
@@ -128,9 +130,12 @@ func (s *Server) ControlHandler() http.Handler {
 // enter lets a request through to a route, or says why not.
 func (s *Server) enter(r *http.Request, rt route) (peer, error) {
 	if rt.access == accessJoin && s.opt.TLS != nil && r.TLS != nil && len(r.TLS.PeerCertificates) == 0 {
-		return peer{}, nil // the code says who it is
+		return peer{}, nil // the code says who it is; tries have a limit of their own
 	}
 	p, err := s.identify(r)
+	if often := s.afford(r, rt, &p, err != nil); often != nil {
+		return p, often
+	}
 	if err != nil {
 		return p, err
 	}
@@ -154,6 +159,9 @@ func (s *Server) guarded(rt route) http.HandlerFunc {
 			v, err = rt.do(r, p)
 		}
 		s.count(r, p, v, err)
+		if isTooOften(err) {
+			s.limits.wait(r.Context(), refusalDelay)
+		}
 		reply(w, v, err)
 	}
 }
@@ -163,6 +171,9 @@ func (s *Server) alive(rt route, ok func() bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if p, err := s.enter(r, rt); err != nil {
 			s.count(r, p, nil, err)
+			if isTooOften(err) {
+				s.limits.wait(r.Context(), refusalDelay)
+			}
 			reply(w, nil, err)
 			return
 		}
@@ -214,6 +225,9 @@ func reply(w http.ResponseWriter, v any, err error) {
 	case err == nil:
 		write(w, http.StatusOK, v)
 	case errors.As(err, &fail):
+		if fail.status == http.StatusTooManyRequests {
+			w.Header().Set("Retry-After", retryAfter)
+		}
 		write(w, fail.status, api.Error{Code: fail.code, Message: fail.message})
 	case errors.Is(err, errStopping) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
 		write(w, http.StatusServiceUnavailable, api.Error{Code: api.CodeUnavailable, Message: err.Error()})
@@ -277,7 +291,12 @@ func (s *Server) lease(r *http.Request, p peer, verb string) (any, error) {
 	if a, ok := msg.(lease.Acquire); ok && a.Claim == nil && !p.insecure && p.Standing != pki.Valid {
 		return nil, forbid(reasonGrace, "%s: it keeps what is held, and gets nothing new", s.opt.TLS.Dates(p.Peer))
 	}
-	c := s.cluster(clusterName, !anyNode)
+	c := s.cluster(clusterName, !anyNode && !p.onlyAdopts)
+	if a, ok := msg.(lease.Acquire); ok && p.onlyAdopts {
+		if err := s.affordAdoption(c, p, leaseName, a); err != nil {
+			return nil, err
+		}
+	}
 	if c == nil {
 		return nil, &failure{http.StatusNotFound, api.CodeNotFound, fmt.Sprintf("cluster %s is not known", clusterName)}
 	}

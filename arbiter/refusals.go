@@ -2,6 +2,7 @@ package arbiter
 
 import (
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,18 +14,20 @@ import (
 
 // Reasons of refusals beside those of package pki and the verdicts of the protocol.
 const (
-	reasonHandshake  = "handshake"       // TLS below 1.3, or no TLS that one can speak
-	reasonPlainHTTP  = "plain-http"      // on the TLS port
-	reasonTLSOnPlain = "tls-on-plain"    // the reverse
-	reasonNetwork    = "network"         // not in allow_insecure_from
-	reasonIdentity   = "other-identity"  // another cluster's or node's
-	reasonScope      = "not-configured"  // a cluster, node or lease that the configuration does not list
-	reasonRole       = "role"            // a reader that writes, an admin that holds
-	reasonGrace      = "expired-no-new"  // in the days after its end a certificate keeps, and gets nothing new
-	reasonBadRequest = "bad-request"     // not understood, out of range, too large
-	reasonNotFound   = "not-found"       // no such path, method or cluster
-	reasonJoin       = "join"            // a wrong, used or outdated code
-	reasonJoinRate   = "join-too-often"  // too many tries
+	reasonHandshake  = "handshake"      // TLS below 1.3, or no TLS that one can speak
+	reasonPlainHTTP  = "plain-http"     // on the TLS port
+	reasonTLSOnPlain = "tls-on-plain"   // the reverse
+	reasonNetwork    = "network"        // not in allow_insecure_from
+	reasonIdentity   = "other-identity" // another cluster's or node's
+	reasonScope      = "not-configured" // a cluster, node or lease that the configuration does not list
+	reasonRole       = "role"           // a reader that writes, an admin that holds
+	reasonGrace      = "expired-no-new" // in the days after its end a certificate keeps, and gets nothing new
+	reasonBadRequest = "bad-request"    // not understood, out of range, too large
+	reasonNotFound   = "not-found"      // no such path, method or cluster
+	reasonJoin       = "join"           // a wrong, used or outdated code
+	reasonJoinRate   = "join-too-often" // too many tries
+	reasonRate       = "too-often"      // more requests than anybody needs
+	reasonCrowd      = "too-many-connections"
 	reasonVerdict    = "verdict-"        // + what the Grantor said
 	nobody           = "nobody"          // who has no identity
 	unknownAddress   = "unknown address" // who has no connection
@@ -48,6 +51,7 @@ type said struct {
 const (
 	logEvery = 10 * time.Second
 	maxSaid  = 512 // peers and reasons that are told apart
+	maxText  = 300 // bytes of a line: a path may have thousands
 )
 
 func newRefusals(log *logrus.Logger) *refusals {
@@ -55,6 +59,9 @@ func newRefusals(log *logrus.Logger) *refusals {
 }
 
 func (f *refusals) note(identity, address, reason, text string) {
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
 	key := identity + " " + reason
 	now := boottime.Now()
 	f.mu.Lock()

@@ -526,6 +526,10 @@ func TestRefusedIsNotAFlood(t *testing.T) {
 	if n := s.counted(reasonIdentity); n != 20 || lines != 1 {
 		t.Errorf("%d counted, %d lines", n, lines)
 	}
+	s.server.refusals.note("somebody", "x", "long", strings.Repeat("é", maxHeader))
+	if line := s.log.lines[len(s.log.lines)-1]; len(line) > 2*maxText || !strings.Contains(line, "é… ") {
+		t.Errorf("a line of %d bytes", len(line))
+	}
 	for i := range 3 * maxSaid {
 		s.server.refusals.note(fmt.Sprint(i), "x", "y", "z")
 	}

@@ -31,14 +31,13 @@ const (
 
 // Limits. Each guards memory or descriptors; none is reached by nodes that behave.
 const (
-	maxClusters    = 4096
-	maxConnections = 16384
-	headerTime     = 5 * time.Second
-	readTime       = 10 * time.Second
-	answerTime     = lease.MaxWait + 10*time.Second // a long poll, and a slow disk
-	idleTime       = 2 * time.Minute
-	maxHeader      = 8 << 10
-	retryWrite     = time.Second
+	maxClusters = 4096
+	headerTime  = 5 * time.Second
+	readTime    = 10 * time.Second
+	answerTime  = lease.MaxWait + 10*time.Second // a long poll, and a slow disk
+	idleTime    = 2 * time.Minute
+	maxHeader   = 8 << 10
+	retryWrite  = time.Second
 	// stopTime is short: parked polls would use up all of it, and a planned restart must be over within L−R−T.
 	stopTime = 100 * time.Millisecond
 )
@@ -78,6 +77,7 @@ type Server struct {
 	names    names
 	next     atomic.Uint64
 	refusals *refusals
+	limits   *limits
 	codes    *codes
 	leaves   leaves
 
@@ -108,8 +108,8 @@ func New(opt Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start arbiter: %w", err)
 	}
-	s := &Server{opt: opt, names: newNames(), clusters: map[string]*cluster{}, refusals: newRefusals(opt.Log), codes: newCodes(),
-		leaves: leaves{of: map[string]*x509.Certificate{}}}
+	s := &Server{opt: opt, names: newNames(), clusters: map[string]*cluster{}, refusals: newRefusals(opt.Log), limits: newLimits(),
+		codes: newCodes(), leaves: leaves{of: map[string]*x509.Certificate{}}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.classic = newClassic(s, all)
 	for name, snap := range all {
@@ -130,6 +130,7 @@ func (s *Server) start(name string, snap lease.Snapshot) *cluster {
 		DriftPPM: s.opt.DriftPPM, RetryWrite: retryWrite, NewStoreID: s.opt.NewStoreID,
 	}, snap, boottime.Now())
 	c := newCluster(name, g, s.opt.Store, s.opt.Log)
+	c.reserve.record(snap.Leases)
 	s.clusters[name] = c
 	s.wait.Go(func() { c.run(s.ctx) })
 	return c
@@ -155,13 +156,19 @@ func (s *Server) Close() {
 	s.wait.Wait()
 }
 
+// nodePlaces are the connections of the port of the nodes. One that guards 64 leases has about 200.
+func nodePlaces() places { return places{all: 16384, strangers: 1024, host: 128, party: 256} }
+
+// classicPlaces are those of the old lock service.
+func classicPlaces() places { return places{all: 1024, strangers: 128, host: 32, party: 256} }
+
 // Serve answers nodes at l until ctx ends. It owns l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	l = limit(l, maxConnections)
+	c := newCrowd(nodePlaces())
 	if s.opt.TLS == nil {
-		return serve(ctx, &plainListener{l, s.refusals.note}, s.Handler())
+		return serve(ctx, &plainListener{l, c, s.opt.AllowInsecureFrom, s.refusals.note}, s.Handler())
 	}
-	return serve(ctx, newGate(l, s.opt.TLS.Server(s.codes.open), s.refusals.note), s.Handler())
+	return serve(ctx, newGate(l, s.opt.TLS.Server(s.codes.open), c, s.refusals.note), s.Handler())
 }
 
 // ServeControl answers the local control socket at l until ctx ends. It owns l.
@@ -169,11 +176,18 @@ func (s *Server) ServeControl(ctx context.Context, l net.Listener) error {
 	return serve(ctx, limit(l, 16), s.ControlHandler())
 }
 
+// times are how long one connection may take over what.
+type times struct{ header, read, answer, idle time.Duration }
+
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	return serveTimed(ctx, l, h, times{headerTime, readTime, answerTime, idleTime})
+}
+
+func serveTimed(ctx context.Context, l net.Listener, h http.Handler, t times) error {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: answerTime + readTime,
-		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, Protocols: protocols, ErrorLog: nil}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: t.header, ReadTimeout: t.read, WriteTimeout: t.answer + t.read,
+		IdleTimeout: t.idle, MaxHeaderBytes: maxHeader, Protocols: protocols, ErrorLog: nil}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }()
 	select {
@@ -199,27 +213,18 @@ type limited struct {
 func limit(l net.Listener, n int) net.Listener { return &limited{l, make(chan struct{}, n)} }
 
 func (l *limited) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.slots <- struct{}{}:
+			return &placed{Conn: c, leave: func() { <-l.slots }}, nil
+		default:
+			_ = c.Close() // better than to let it wait
+		}
 	}
-	select {
-	case l.slots <- struct{}{}:
-		return &limitedConn{Conn: c, free: sync.OnceFunc(func() { <-l.slots })}, nil
-	default:
-		_ = c.Close() // better than to let it wait: its node tries again, or another address
-		return l.Accept()
-	}
-}
-
-type limitedConn struct {
-	net.Conn
-	free func()
-}
-
-func (c *limitedConn) Close() error {
-	defer c.free()
-	return c.Conn.Close()
 }
 
 func (s *Server) id() lease.RequestID { return lease.RequestID(s.next.Add(1)) }

@@ -105,7 +105,7 @@ func (l *logs) find(parts ...string) bool {
 
 // secure is an arbiter with TLS, a CA of its own and clients.
 type secure struct {
-	t      *testing.T
+	t      testing.TB
 	server *Server
 	folder pki.Folder
 	live   *pki.Live
@@ -117,9 +117,17 @@ type secure struct {
 }
 
 // newSecure serves clusters erp and web, or what clusters allows.
-func newSecure(t *testing.T, clusters map[string]Scope) *secure {
+func newSecure(t testing.TB, clusters map[string]Scope) *secure {
 	t.Helper()
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	return newSecureOn(t, clusters, nil)
+}
+
+// newSecureOn serves what is in a store, or with nil in memory.
+func newSecureOn(t testing.TB, clusters map[string]Scope, store Store) *secure {
+	t.Helper()
+	if _, bench := t.(*testing.B); !bench { // which has goroutines of its own
+		t.Cleanup(func() { goleak.VerifyNone(t) })
+	}
 	s := &secure{t: t, wall: &wall{t: time.Now()}, log: &logs{}, folder: newFolder(t),
 		store: &memory{snaps: map[string]lease.Snapshot{"erp": lease.NewClusterSnapshot("s1"), "web": lease.NewClusterSnapshot("s2")}}}
 	var err error
@@ -127,11 +135,11 @@ func newSecure(t *testing.T, clusters map[string]Scope) *secure {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.start(Options{TLS: s.live, Folder: s.folder, CertLife: year, Clusters: clusters})
+	s.start(Options{Store: store, TLS: s.live, Folder: s.folder, CertLife: year, Clusters: clusters})
 	return s
 }
 
-func newFolder(t *testing.T) pki.Folder {
+func newFolder(t testing.TB) pki.Folder {
 	t.Helper()
 	f := pki.Folder{Dir: filepath.Join(t.TempDir(), "pki")}
 	// Old enough to have issued what is over by now.
@@ -155,7 +163,10 @@ func (s *secure) start(opt Options) {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	log.AddHook(s.log)
-	opt.Store, opt.Log, opt.NewStoreID = s.store, log, rand.Text
+	if opt.Store == nil {
+		opt.Store = s.store
+	}
+	opt.Log, opt.NewStoreID = log, rand.Text
 	opt.MinHold, opt.MaxHold, opt.MaxPause, opt.DriftPPM = time.Second, time.Minute, time.Hour, 1000
 	server, err := New(opt)
 	if err != nil {
@@ -185,8 +196,17 @@ func (s *secure) start(opt Options) {
 // credentials issues a certificate by a folder.
 func (s *secure) credentials(f pki.Folder, id pki.Identity, life time.Duration, made time.Time) *pki.Live {
 	s.t.Helper()
-	dir := s.t.TempDir()
-	files := pki.Files{CA: dir + "/p/ca.pem", Cert: dir + "/p/c.pem", Key: dir + "/p/k"}
+	l, err := pki.Open(s.files(f, id, life, made), id.Role, pki.NewClock(s.wall.now, boottime.Now))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return l
+}
+
+// files is where the credentials are.
+func (s *secure) files(f pki.Folder, id pki.Identity, life time.Duration, made time.Time) pki.Files {
+	s.t.Helper()
+	files := credentialsIn(s.t.TempDir() + "/p")
 	key, err := pki.NewKey()
 	if err != nil {
 		s.t.Fatal(err)
@@ -203,11 +223,11 @@ func (s *secure) credentials(f pki.Folder, id pki.Identity, life time.Duration, 
 	if err := pki.Install(files, id, keyText, pki.EncodeCerts(cas...), pki.EncodeCerts(cert)); err != nil {
 		s.t.Fatal(err)
 	}
-	l, err := pki.Open(files, id.Role, pki.NewClock(s.wall.now, boottime.Now))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return l
+	return files
+}
+
+func credentialsIn(dir string) pki.Files {
+	return pki.Files{CA: dir + "/ca.pem", Cert: dir + "/c.pem", Key: dir + "/k"}
 }
 
 func node(cluster, name string) pki.Identity {

@@ -330,3 +330,30 @@ func TestNew_Refuses(t *testing.T) {
 		}
 	}
 }
+
+// An arbiter that finds that a node asks too often has said nothing about its lease, whatever else it writes: no answer, for
+// nobody to wait for. The next request goes out in its own time.
+func TestTooOftenIsNoAnswer(t *testing.T) {
+	for _, verdict := range []lease.Verdict{"", lease.OK, lease.Lost, lease.Superseded} {
+		var asked atomic.Int32
+		url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			asked.Add(1)
+			a := good()
+			a.Verdict = string(verdict)
+			var text any = a
+			if verdict == "" {
+				text = api.Error{Code: api.CodeTooMany, Message: "leasedog://erp/a asks too often: nothing was done"}
+			}
+			w.Header().Set("Retry-After", "3600")
+			w.WriteHeader(http.StatusTooManyRequests)
+			_ = json.NewEncoder(w).Encode(text)
+		})
+		a, err := ask(t, url)
+		if err == nil || !strings.Contains(err.Error(), "status 429") || a.Verdict != "" || a.Epoch != 0 {
+			t.Errorf("%q: %+v %v", verdict, a, err)
+		}
+		if n := asked.Load(); n != 1 {
+			t.Errorf("%q: asked %d times", verdict, n)
+		}
+	}
+}
