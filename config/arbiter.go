@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -19,6 +20,8 @@ type Arbiter struct {
 	Store             string        // absolute path of the database
 	Control           string        // absolute path of the root-only local socket
 	PKI               string        // absolute path of the folder with certificates; "" with Insecure
+	Key               string        // of the arbiter's certificate: an absolute path; "" is in PKI
+	KeyCredential     string        // or the name of a credential of systemd
 	CertLife          time.Duration // of certificates that are issued
 	Clusters          []Cluster     // who may ask for what; none: each certificate in its own cluster
 	Insecure          bool
@@ -124,6 +127,7 @@ func readArbiter(t *table) Arbiter {
 	if a.CertLife < minCertLife {
 		t.bad("cert_life", fmt.Sprintf("%v is too short", a.CertLife), fmt.Sprintf("use at least %v", minCertLife))
 	}
+	readKey(t, &a)
 	a.Clusters = readClusters(t)
 	a.AllowInsecureFrom = readNetworks(t, "allow_insecure_from")
 	a.Classic = readClassic(t.table("classic"))
@@ -137,7 +141,7 @@ func readArbiter(t *table) Arbiter {
 		t.bad("allow_insecure_from", "has no effect without insecure = true", "remove it: whoever has a certificate may speak from anywhere")
 	}
 	if a.Insecure {
-		for _, key := range []string{"pki", "cert_life"} {
+		for _, key := range []string{"pki", "key", "cert_life"} {
 			if _, typed := t.values[key]; typed {
 				t.bad(key, "has no effect with insecure = true", "remove it, or remove insecure = true")
 			}
@@ -146,6 +150,26 @@ func readArbiter(t *table) Arbiter {
 	}
 	t.finish()
 	return a
+}
+
+// credentialPrefix names a credential of systemd instead of a path (LoadCredential= of systemd.exec(5)).
+const credentialPrefix = "credential:"
+
+// readKey reads where the arbiter's key is, if not in the folder.
+func readKey(t *table, a *Arbiter) {
+	text := t.text("key", "")
+	name, isCredential := strings.CutPrefix(text, credentialPrefix)
+	switch {
+	case text == "":
+	case !isCredential && filepath.IsAbs(text) && filepath.Clean(text) == text:
+		a.Key = text
+	case !isCredential:
+		t.bad("key", fmt.Sprintf("%q is not an absolute path", text), `begin with '/', or write "credential:NAME"`)
+	case name == "." || name == ".." || !regexp.MustCompile(`^[A-Za-z0-9._-]{1,255}$`).MatchString(name):
+		t.bad("key", fmt.Sprintf("%q is not a credential's name", name), "use 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-', as LoadCredential= has it")
+	default:
+		a.KeyCredential = name
+	}
 }
 
 func readClusters(root *table) []Cluster {

@@ -16,7 +16,10 @@ import (
 
 // Folder is the arbiter's: its own certificate, the CAs, and while they are there the CA's keys. Several processes may use
 // it; what changes it takes a lock.
-type Folder struct{ Dir string }
+type Folder struct {
+	Dir string
+	Key string // where the arbiter's own key is, if not in Dir
+}
 
 // Names of the files in it.
 const (
@@ -34,7 +37,11 @@ func (f Folder) path(name string) string { return filepath.Join(f.Dir, name) }
 
 // Files are what the arbiter serves with.
 func (f Folder) Files() Files {
-	return Files{CA: f.path(fileCA), Cert: f.path(fileCert), Key: f.path(fileKey), Revoked: f.path(fileRevoked), other: f.owner()}
+	key := f.Key
+	if key == "" {
+		key = f.path(fileKey)
+	}
+	return Files{CA: f.path(fileCA), Cert: f.path(fileCert), Key: key, Revoked: f.path(fileRevoked), other: f.owner()}
 }
 
 // owner is who owns the folder, and so everything in it: a service with a user of its own. 0 if that is not known.
@@ -242,11 +249,27 @@ func (f Folder) RenewOwn(life time.Duration, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	own, err := Load(f.Files(), RoleArbiter)
+	own, err := f.ownKey()
 	if err != nil {
 		return err
 	}
-	return f.signOwn(ca, own.Leaf.PublicKey, life, "renew", now)
+	return f.signOwn(ca, own, life, "renew", now)
+}
+
+// ownKey is the public key of the arbiter's certificate. Its other half may be out of reach here: a credential of the unit.
+func (f Folder) ownKey() (crypto.PublicKey, error) {
+	text, err := f.read(fileCert, false, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := DecodeCerts(text)
+	if err != nil {
+		return nil, &Error{File: f.path(fileCert), What: err.Error(), err: err}
+	}
+	if id, err := IdentityOf(chain[0]); err != nil || id.Role != RoleArbiter {
+		return nil, &Error{File: f.path(fileCert), What: "is not a certificate of the arbiter", err: err}
+	}
+	return chain[0].PublicKey, nil
 }
 
 // Revoke adds certificates to the list. Those that are on it already are left alone.
@@ -369,11 +392,11 @@ func (f Folder) EndRoll(life time.Duration, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	own, err := Load(f.Files(), RoleArbiter)
+	own, err := f.ownKey()
 	if err != nil {
 		return err
 	}
-	if err := f.signOwn(ca, own.Leaf.PublicKey, life, "roll", now); err != nil {
+	if err := f.signOwn(ca, own, life, "roll", now); err != nil {
 		return err
 	}
 	if err := writeFile(f.path(fileCA), EncodeCerts(ca.Cert), publicMode); err != nil {

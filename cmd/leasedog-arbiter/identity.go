@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -26,7 +29,16 @@ func identityOptions(cfg config.Arbiter) (arbiter.Options, error) {
 	if cfg.Insecure {
 		return opt, nil
 	}
-	opt.Folder = pki.Folder{Dir: cfg.PKI}
+	opt.Folder = pki.Folder{Dir: cfg.PKI, Key: cfg.Key}
+	if cfg.KeyCredential != "" {
+		// $CREDENTIALS_DIRECTORY of systemd.exec(5); without it the key's own path would be a guess.
+		dir := os.Getenv("CREDENTIALS_DIRECTORY")
+		if !filepath.IsAbs(dir) {
+			return opt, &exitError{code: exitConfig, err: fmt.Errorf("key = \"credential:%s\", and this unit was given no credentials", cfg.KeyCredential),
+				hint: fmt.Sprintf("\"systemctl edit leasedog-arbiter\", and under [Service] LoadCredential=%s:PATH", cfg.KeyCredential)}
+		}
+		opt.Folder.Key = filepath.Join(dir, cfg.KeyCredential)
+	}
 	live, err := pki.Open(opt.Folder.Files(), pki.RoleArbiter, pki.NewClock(time.Now, boottime.Now))
 	opt.TLS = live
 	var file *pki.Error

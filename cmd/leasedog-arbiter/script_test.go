@@ -100,10 +100,13 @@ func put(ts *testscript.TestScript, cluster string, change lease.Change) {
 	ts.Check(<-done)
 }
 
-// tlsConfig writes here.toml: an arbiter with the certificates in the folder pki.
-func tlsConfig(ts *testscript.TestScript, _ bool, _ []string) {
+// tlsConfig writes here.toml: an arbiter with the certificates in the folder pki. An argument is where its key is.
+func tlsConfig(ts *testscript.TestScript, _ bool, args []string) {
 	dir := ts.Getenv("DIR")
 	text := fmt.Sprintf("listen = \"127.0.0.1:0\"\nstore = %q\ncontrol = %q\npki = %q\n", dir+"/a.db", dir+"/a.sock", ts.MkAbs("pki"))
+	if len(args) > 0 {
+		text += fmt.Sprintf("key = %q\n", args[0])
+	}
 	ts.Check(os.WriteFile(ts.MkAbs("here.toml"), []byte(text), 0o600))
 }
 
