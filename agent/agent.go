@@ -34,7 +34,7 @@ const (
 	keyPhase = "phase"
 )
 
-// Arbiter asks the arbiter. Ask sends one of lease.Acquire, Renew, Release, Pause, Resume or Switchover and returns
+// Arbiter asks the arbiter. Ask sends one of lease.Acquire, Renew, Release, Pause, Resume, Switchover or Fence and returns
 // its authenticated answer; ctx bounds everything. Any number of goroutines call it.
 type Arbiter interface {
 	Ask(ctx context.Context, lease string, body any) (lease.Answer, error)
@@ -71,6 +71,8 @@ type Units interface {
 	Unit(ctx context.Context, name string) (systemd.UnitState, error)
 	JobType(ctx context.Context, name string) (string, error)
 	Processes(ctx context.Context, name string) ([]int, error)
+	Reboot(ctx context.Context) error
+	PowerOff(ctx context.Context) error
 }
 
 // Preflight is what the guard could do on this node if it were started now.
@@ -134,6 +136,7 @@ type Agent struct {
 	herald herald
 	alerts alerter // nil: none
 
+	fencing       bool                 // the loop's: this node is barred and about to end
 	arbiterSilent bool                 // the loop's: that was told
 	peers         map[string]pcmk.Bool // the survey's: seen online, as was told
 	certificateAt lease.Instant        // the survey's: when it was told last that the certificate needs somebody

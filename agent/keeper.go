@@ -152,6 +152,8 @@ func (k *keeper) carryOut(act lease.Action) {
 		k.log().Log(level, act.Text)
 	case lease.Retire:
 		k.a.retire(act.Cause)
+	case lease.Fenced:
+		k.fenced(act)
 	default:
 		panic("agent: unknown action")
 	}

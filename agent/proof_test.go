@@ -141,12 +141,18 @@ type fakeUnits struct {
 	main   int
 	pids   []int
 	err    error
+	ended  []string
 	asked  int // how often for the state of a unit
 }
 
 func (f *fakeUnits) Unit(context.Context, string) (systemd.UnitState, error) {
 	f.asked++
 	return systemd.UnitState{Active: f.active, MainPID: f.main}, f.err
+}
+func (f *fakeUnits) Reboot(context.Context) error { f.ended = append(f.ended, "reboot"); return f.err }
+func (f *fakeUnits) PowerOff(context.Context) error {
+	f.ended = append(f.ended, "power off")
+	return f.err
 }
 func (f *fakeUnits) JobType(context.Context, string) (string, error)  { return f.job, f.err }
 func (f *fakeUnits) Processes(context.Context, string) ([]int, error) { return f.pids, nil }

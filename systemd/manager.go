@@ -159,6 +159,22 @@ func (m *Manager) job(ctx context.Context, verb, name string,
 	}
 }
 
+// Reboot reboots at once: no unit is stopped before, whoever runs is killed (org.freedesktop.systemd1(5)).
+func (m *Manager) Reboot(ctx context.Context) error { return m.end(ctx, "Reboot") }
+
+// PowerOff powers down in the same way.
+func (m *Manager) PowerOff(ctx context.Context) error { return m.end(ctx, "PowerOff") }
+
+func (m *Manager) end(ctx context.Context, method string) error {
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	defer cancel()
+	call := m.raw.Object(manager, managerObject).CallWithContext(ctx, "org.freedesktop.systemd1.Manager."+method, 0)
+	if call.Err != nil {
+		return fmt.Errorf("ask systemd for %s: %w", method, call.Err)
+	}
+	return nil
+}
+
 // UnitState is what systemd says about a unit.
 type UnitState struct {
 	Load, Active, Sub string // LoadState, ActiveState, SubState

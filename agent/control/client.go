@@ -44,6 +44,19 @@ func (c *Client) Why(ctx context.Context) ([]Event, error) {
 	return out.Events, err
 }
 
+// Fence asks for a fencing, a check or the list.
+func (c *Client) Fence(ctx context.Context, r Request) (Fence, error) {
+	r.Verb = VerbFence
+	out, err := c.call(ctx, r)
+	switch {
+	case err != nil:
+		return Fence{}, err
+	case out.Fence == nil:
+		return Fence{}, errors.New("ask the agent: the answer says nothing of the fencing")
+	}
+	return *out.Fence, nil
+}
+
 // Do asks for an action and returns what the agent says that it does now.
 func (c *Client) Do(ctx context.Context, r Request) (string, error) {
 	out, err := c.call(ctx, r)

@@ -37,6 +37,10 @@ func (h *fakeHandler) Status(context.Context) (Status, error) { return h.status,
 func (h *fakeHandler) Why(context.Context) ([]Event, error) {
 	return []Event{{At: "2026-01-01T00:00:00Z", Lease: "pg", Epoch: 3, What: "reset"}}, h.err
 }
+func (h *fakeHandler) Fence(_ context.Context, r Request) (Fence, error) {
+	h.done = append(h.done, r)
+	return Fence{Reason: "held", FreeInS: Known(2.5)}, h.err
+}
 func (h *fakeHandler) Do(_ context.Context, r Request) (string, error) {
 	h.done = append(h.done, r)
 	return "noted", h.err
@@ -107,7 +111,7 @@ func TestUnknownIsNull(t *testing.T) {
 func TestOnlyRootActs(t *testing.T) {
 	for verb, want := range map[Verb]bool{
 		VerbStatus: true, VerbWhy: true, VerbPoke: true, VerbSwitchover: false, VerbRelease: false, VerbAcquire: false,
-		VerbPause: false, VerbResume: false, VerbHandover: false, VerbOrderedStart: false,
+		VerbPause: false, VerbResume: false, VerbHandover: false, VerbFence: false, VerbOrderedStart: false,
 		VerbOrderedStop: false, VerbOrderedCheck: false, "dance": false,
 	} {
 		h := &fakeHandler{}
@@ -154,6 +158,21 @@ func TestKernelSaysWhoAsks(t *testing.T) {
 	}
 	if got := string(out); got != "only root may release" || len(h.done) > 0 {
 		t.Errorf("nobody asked for a release: %q, handler got %v", got, h.done)
+	}
+}
+
+func TestFenceTravels(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may fence")
+	}
+	h := &fakeHandler{}
+	c, _ := serve(t, h, nil)
+	got, err := c.Fence(t.Context(), Request{To: "node2", Off: true, Boot: "b"})
+	if err != nil || got.Done || got.Reason != "held" || *got.FreeInS != 2.5 || got.QuietS != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if want := (Request{Verb: VerbFence, To: "node2", Off: true, Boot: "b"}); h.done[0] != want {
+		t.Errorf("asked %+v", h.done[0])
 	}
 }
 

@@ -33,6 +33,9 @@ const (
 	VerbOrderedCheck Verb = "ordered-check"
 )
 
+// VerbFence is what fence_leasedog asks, again and again until it is done. Without To it lists the nodes.
+const VerbFence Verb = "fence"
+
 // readable says whether a peer that is not root may use v.
 func (v Verb) readable() bool { return v == VerbStatus || v == VerbWhy || v == VerbPoke }
 
@@ -46,6 +49,10 @@ type Request struct {
 	// Resource is the primitive that asks (ordered-…). Ordered: Pacemaker runs its agent and waits for the answer.
 	Resource string `json:"resource,omitempty"`
 	Ordered  bool   `json:"ordered,omitempty"`
+	// Of a fencing of node To: it is to power down; the boot that an earlier answer named; change nothing, only tell.
+	Off   bool   `json:"off,omitempty"`
+	Boot  string `json:"boot,omitempty"`
+	Check bool   `json:"check,omitempty"`
 }
 
 // Response is the answer: an Error, or what the verb returns.
@@ -53,7 +60,23 @@ type Response struct {
 	Error   *Error  `json:"error,omitempty"`
 	Status  *Status `json:"status,omitempty"`
 	Events  []Event `json:"events,omitempty"`
+	Fence   *Fence  `json:"fence,omitempty"`
 	Message string  `json:"message,omitempty"` // what an accepted command will do, in words
+}
+
+// Fence is how a fencing stands.
+type Fence struct {
+	// Done: the target runs nothing for certain. Of a check: it is barred, and so as good as off.
+	Done bool `json:"done"`
+	// Final: it is not done, and asking again changes nothing.
+	Final  bool   `json:"final,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Boot   string `json:"boot,omitempty"` // for the next request
+	// FreeInS is until when the target's hold ends unless it renews; null: it has none, or one without an end.
+	FreeInS *float64 `json:"free_in_s"`
+	// QuietS is how long the arbiter has not heard the target; null: not since it started. Of a check only.
+	QuietS *float64 `json:"quiet_s"`
+	Nodes  []string `json:"nodes,omitempty"` // the list
 }
 
 // Code classifies an Error for programs.

@@ -21,6 +21,8 @@ import (
 type Handler interface {
 	Status(ctx context.Context) (Status, error)
 	Why(ctx context.Context) ([]Event, error)
+	// Fence tells how a fencing stands, and carries it on.
+	Fence(ctx context.Context, r Request) (Fence, error)
 	// Do carries out any other verb, or refuses it. It returns as soon as that is decided, with
 	// words about what happens now; it does not wait for the end of it.
 	Do(ctx context.Context, r Request) (string, error)
@@ -173,6 +175,11 @@ func (s *Server) answer(ctx context.Context, data []byte, root bool) Response {
 		}
 	case VerbWhy:
 		out.Events, err = s.handler.Why(ctx)
+	case VerbFence:
+		var f Fence
+		if f, err = s.handler.Fence(ctx, r); err == nil {
+			out.Fence = &f
+		}
 	case VerbPoke, VerbSwitchover, VerbRelease, VerbAcquire, VerbPause, VerbResume, VerbHandover,
 		VerbOrderedStart, VerbOrderedStop, VerbOrderedCheck:
 		out.Message, err = s.handler.Do(ctx, r)

@@ -108,7 +108,7 @@ func newRootCommand() *cobra.Command {
 		newAgentCommand(o), newGuardCommand(),
 		newStatusCommand(o), newWhyCommand(o),
 		newSwitchoverCommand(o), newReleaseCommand(o), newAcquireCommand(o),
-		newPauseCommand(o), newResumeCommand(o), newHandoverCommand(o), newOCFCommand(o), newPokeCommand(o),
+		newPauseCommand(o), newResumeCommand(o), newHandoverCommand(o), newOCFCommand(o), newFenceCommand(o), newPokeCommand(o),
 		newBudgetCommand(o), newSimulateCommand(o), newConfigCommand(o), newConstraintsCommand(o), newJoinCommand(o), newRemovableCommand(),
 		newVersionCommand(o),
 	)

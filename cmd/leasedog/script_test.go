@@ -123,6 +123,16 @@ func (a *scriptedAgent) Why(context.Context) ([]control.Event, error) {
 	return []control.Event{{At: "2026-11-22T23:10:04Z", Lease: "pg", Epoch: 41, What: "losing", Cause: "no acknowledged renewal"}}, nil
 }
 
+func (a *scriptedAgent) Fence(_ context.Context, r control.Request) (control.Fence, error) {
+	switch {
+	case a.refusal != nil:
+		return control.Fence{}, a.refusal
+	case r.To == "":
+		return control.Fence{Nodes: []string{"node1", "node2"}}, nil
+	}
+	return control.Fence{Done: r.To == "node2", Final: true, Reason: r.To + " was judged", QuietS: control.Known(1.0)}, nil
+}
+
 func (a *scriptedAgent) Do(_ context.Context, r control.Request) (string, error) {
 	if a.refusal != nil {
 		return "", a.refusal

@@ -78,3 +78,19 @@ func (u *units) Processes(ctx context.Context, name string) ([]int, error) {
 	}
 	return m.Processes(ctx, name)
 }
+
+func (u *units) Reboot(ctx context.Context) error {
+	m, err := u.manager(ctx)
+	if err != nil {
+		return err
+	}
+	return m.Reboot(ctx)
+}
+
+func (u *units) PowerOff(ctx context.Context) error {
+	m, err := u.manager(ctx)
+	if err != nil {
+		return err
+	}
+	return m.PowerOff(ctx)
+}
