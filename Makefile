@@ -126,6 +126,7 @@ vm-smoke: ## one emulated machine that its own guard and kernel watchdog reset: 
 # :deb or :rpm the file is in that format only; "make install" does as the rpm.
 define FILES
 leasedog              $(sbindir)    0755 $(BIN)/leasedog
+leasedog              $(sbindir)    0755 packaging/fence/fence_leasedog
 leasedog              $(unitdir)    0644 packaging/systemd/leasedog.service
 leasedog              $(unitdir)    0644 packaging/systemd/leasedog-guard.service
 leasedog              $(unitdir)    0644 packaging/systemd/leasedog-handover.service

@@ -64,6 +64,8 @@ type Config struct {
 	CertLife time.Duration `json:"cert_life,omitempty"`
 	// OrderFirst lets Pacemaker ask for the lease: a resource ocf:leasedog:lease, and the group behind it.
 	OrderFirst bool `json:"order_first,omitempty"`
+	// Fence turns fencing on.
+	Fence Fencing `json:"fence,omitempty"`
 	// Mutant is a build tag of the node's binary with a mistake compiled in. Only for controls.
 	Mutant string `json:"mutant,omitempty"`
 }
@@ -94,12 +96,25 @@ func (c Config) String() string {
 		if c.OrderFirst {
 			s += ", order-first"
 		}
+		if c.Fence != NoFencing {
+			s += ", fencing " + string(c.Fence)
+		}
 		if c.Mutant != "" {
 			s += ", " + c.Mutant
 		}
 	}
 	return s + fmt.Sprintf(", token %d ms", c.Token.Milliseconds())
 }
+
+// Fencing says with which devices a pair fences.
+type Fencing string
+
+const (
+	NoFencing    Fencing = ""          // stonith-enabled=false
+	FenceAlone   Fencing = "leasedog"  // fence_leasedog is the only device
+	FenceBeside  Fencing = "topology"  // it comes first in a level with a device that writes down whom it would shoot
+	FenceBesides Fencing = "unguarded" // alone, and the cluster has a resource that no lease guards
+)
 
 // State is what a cluster has on disk: enough for another command, or a later one after a kill, to go on.
 type State struct {

@@ -38,6 +38,7 @@ func layerFiles(cfg Config, host string) []layerFile {
 		{"usr/lib/ocf/resource.d/lab/canary", "canary", 0o755},
 		{"usr/lib/ocf/resource.d/lab/lock", "lock", 0o755},
 		{"usr/sbin/fence_lab", "fence-lab", 0o755},
+		{"usr/sbin/fence_lab_record", "fence-lab-record", 0o755},
 		{"usr/lib/leasedog-lab/slow-stop", "slow-stop", 0o755},
 		{"usr/lib/systemd/system/lab-slow.service", "lab-slow.service", 0o644},
 	}

@@ -133,6 +133,9 @@ func (c *Cluster) configure(ctx context.Context, cfg Config) error {
 	if err := c.loadResources(ctx, cfg); err != nil {
 		return err
 	}
+	if err := c.enableFencing(ctx, cfg); err != nil {
+		return err
+	}
 	return c.WaitSettled(ctx)
 }
 

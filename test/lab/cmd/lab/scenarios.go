@@ -42,6 +42,7 @@ type runFlags struct {
 	suite       string
 	keep, short bool
 	reuse       bool
+	fence       bool
 }
 
 func runCommand(o *options) *cobra.Command {
@@ -51,6 +52,11 @@ func runCommand(o *options) *cobra.Command {
 			selected, err := lab.Select(args, f.short)
 			if err != nil {
 				return err
+			}
+			if f.fence {
+				if selected, err = lab.WithFencing(selected); err != nil {
+					return err
+				}
 			}
 			clusters, err := o.openAll(min(f.jobs, len(selected)))
 			if err != nil {
@@ -65,6 +71,7 @@ func runCommand(o *options) *cobra.Command {
 	cmd.Flags().StringVar(&f.suite, "suite", "bookworm", "Debian release")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "leave the last cluster up")
 	cmd.Flags().BoolVar(&f.reuse, "reuse", false, "start on the cluster that is up, with the programs it was booted with")
+	cmd.Flags().BoolVar(&f.fence, "fence", false, "play the rows with stonith-enabled=true and fence_leasedog as the only device")
 	cmd.Flags().BoolVar(&f.short, "short", false, "only the rows of make test")
 	return cmd
 }
