@@ -134,11 +134,10 @@ func TestFenceLooks(t *testing.T) {
 		"list in doubt":     {"list", []any{away}, 1, ""},
 		"list with states":  {"list-status", []any{list, quiet(1), barred}, 0, "node1,,ON\nnode2,,OFF\n"},
 		"list with a doubt": {"list-status", []any{list, quiet(1), away}, 0, "node1,,ON\nnode2,,UNKNOWN\n"},
-		"monitor":           {"monitor", []any{list, quiet(99)}, 0, ""},
-		"monitor: barred":   {"monitor", []any{list, barred}, 0, ""},
+		"monitor":           {"monitor", []any{list, away}, 0, ""},
 		"monitor: nobody":   {"monitor", []any{control.Fence{}}, 1, ""},
 		"monitor: no agent": {"monitor", []any{control.ErrNotRunning}, 1, ""},
-		"monitor: arbiter":  {"monitor", []any{list, away}, 1, ""},
+		"monitor: cluster":  {"monitor", []any{away}, 1, ""},
 		"validate-all":      {"validate-all", []any{away}, 0, ""},
 	} {
 		a := &fakeFence{answers: c.answers}

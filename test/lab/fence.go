@@ -60,6 +60,8 @@ func WithFencing(rows []Scenario) ([]Scenario, error) {
 func fenceDevice(id, agent, params string) string {
 	return fmt.Sprintf(`<primitive id="%[1]s" class="stonith" type="%[2]s"><instance_attributes id="%[1]s-params">`+
 		`<nvpair id="%[1]s-hosts" name="pcmk_host_list" value="node1 node2"/>%[3]s</instance_attributes>`+
+		`<meta_attributes id="%[1]s-meta"><nvpair id="%[1]s-tries" name="migration-threshold" value="3"/>`+
+		`<nvpair id="%[1]s-forget" name="failure-timeout" value="60s"/></meta_attributes>`+
 		`<operations><op id="%[1]s-monitor" name="monitor" interval="60s" timeout="20s"/></operations></primitive>`, id, agent, params)
 }
 
