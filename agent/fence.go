@@ -32,17 +32,33 @@ func (h handler) Fence(ctx context.Context, r control.Request) (control.Fence, e
 	if ask.Node == "" {
 		return control.Fence{}, control.Refuse(control.CodeTryAgain, "", "the agent is ending")
 	}
-	ctx, cancel := context.WithTimeout(ctx, h.a.budget().RequestTimeout+time.Second)
+	// No answer is final: while a fencing is under way Pacemaker stops nothing here, and this node may be the one that is cut off.
+	if why := h.a.cutOff(); why != "" {
+		return control.Fence{Final: true, Reason: "the arbiter does not answer: " + why}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.a.budget().RequestTimeout)
 	defer cancel()
 	answer, err := h.a.opt.Arbiter.Ask(ctx, "", ask)
 	if err != nil {
-		return control.Fence{}, control.Refuse(control.CodeTryAgain, "", "the arbiter does not answer: %v", err)
+		return control.Fence{Final: true, Reason: fmt.Sprintf("the arbiter does not answer: %v", err)}, nil
 	}
 	h.a.inLoop(func() { err = h.a.judgeFence(ask.Seen, answer) })
 	if err != nil {
 		return control.Fence{}, control.Refuse(control.CodeTryAgain, "", "%v", err)
 	}
 	return fenceAnswer(answer), nil
+}
+
+// cutOff says why there is no hope in asking the arbiter now: what asked last got no answer, nor did anything for as long as a
+// renewal may take.
+func (a *Agent) cutOff() string {
+	b := a.budget()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.opt.Now().Sub(a.contact.at) <= b.RenewEvery+b.RequestTimeout {
+		return ""
+	}
+	return a.contact.err
 }
 
 // judgeFence is the loop's: an answer of an old arbiter, or of an old store, counts as none.

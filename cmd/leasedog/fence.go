@@ -23,9 +23,9 @@ const (
 	fencePace = 300 * time.Millisecond
 	// fenceSlack is by how much the end of a hold has moved when that was a renewal, and not the way of the answers.
 	fenceSlack = 250 * time.Millisecond
-	// fencePatience is how long an agent or arbiter that does not answer is waited for. While a fencing is under way Pacemaker
-	// does nothing else; a failed one it asks for again.
-	fencePatience = 5 * time.Second
+	// fencePatience is how long an agent that restarts is waited for. While a fencing is under way Pacemaker does nothing else;
+	// a failed one it asks for again.
+	fencePatience = 2 * time.Second
 	// fenceSilent is after how long a node that was not heard is neither on nor off.
 	fenceSilent = 30 * time.Second
 )
