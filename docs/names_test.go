@@ -48,9 +48,9 @@ func sources(t *testing.T, f func(path, text string)) {
 	}
 }
 
-// Every test that FAILURES.md names exists: a Go test, a story below lease/testdata, or a row of the laboratory
-// or of the emulated machine.
-func TestFailuresNameRealTests(t *testing.T) {
+// knownTests are the Go tests, the stories below lease/testdata, and the rows of the laboratory and of the emulated machine.
+func knownTests(t *testing.T) map[string]bool {
+	t.Helper()
 	known := map[string]bool{}
 	tests := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 	sources(t, func(path, text string) {
@@ -73,25 +73,44 @@ func TestFailuresNameRealTests(t *testing.T) {
 	for _, path := range stories {
 		known[filepath.Base(filepath.Dir(path))+"/"+strings.TrimSuffix(filepath.Base(path), ".txt")] = true
 	}
-	named := 0
+	return known
+}
+
+// Every test that FAILURES.md and SECURITY.md name in the last cell of a row exists.
+func TestPagesNameRealTests(t *testing.T) {
+	known := knownTests(t)
 	code := regexp.MustCompile("`([^`]+)`")
-	for n, line := range strings.Split(read(t, "docs/FAILURES.md"), "\n") {
-		cells := strings.Split(line, "|")
-		if len(cells) != 7 || strings.HasPrefix(cells[1], "---") || strings.TrimSpace(cells[1]) == "failure" {
-			if strings.HasPrefix(line, "|") && len(cells) != 7 {
-				t.Errorf("FAILURES.md:%d: %d cells, want 5", n+1, len(cells)-2)
+	for _, page := range []struct {
+		file, first string // the first cell of the tables' heads
+		cells, rows int    // of each row; at least so many rows
+	}{{"docs/FAILURES.md", "failure", 5, 100}, {"docs/SECURITY.md", "threat", 4, 13}} {
+		rows := 0
+		for n, line := range strings.Split(read(t, page.file), "\n") {
+			if !strings.HasPrefix(line, "|") {
+				continue
 			}
-			continue
-		}
-		for _, m := range code.FindAllStringSubmatch(cells[5], -1) {
-			named++
-			if !known[m[1]] {
-				t.Errorf("FAILURES.md:%d: there is no test, story or scenario %q", n+1, m[1])
+			cells := strings.Split(line, "|")
+			if len(cells) != page.cells+2 {
+				t.Errorf("%s:%d: %d cells, want %d", page.file, n+1, len(cells)-2, page.cells)
+				continue
+			}
+			if strings.HasPrefix(cells[1], "---") || strings.TrimSpace(cells[1]) == page.first {
+				continue
+			}
+			rows++
+			named := code.FindAllStringSubmatch(cells[page.cells], -1)
+			if len(named) == 0 && !strings.Contains(cells[page.cells], "—") {
+				t.Errorf("%s:%d: no test, and no —", page.file, n+1)
+			}
+			for _, m := range named {
+				if !known[m[1]] {
+					t.Errorf("%s:%d: there is no test, story or scenario %q", page.file, n+1, m[1])
+				}
 			}
 		}
-	}
-	if named == 0 {
-		t.Error("FAILURES.md names no test")
+		if rows < page.rows {
+			t.Errorf("%s has %d rows, want %d at least", page.file, rows, page.rows)
+		}
 	}
 }
 
