@@ -200,13 +200,16 @@ func TestFenced(t *testing.T) {
 			k.post(lease.Found{Active: lease.No})
 			other := &keeper{a: k.a, name: "other", begun: true, holder: k.newHolder()}
 			k.a.inLoop(func() {
+				now, b := k.a.opt.Now(), k.a.budget()
+				found := func(state lease.RunState) lease.Found {
+					return lease.Found{Guard: &lease.GuardState{Epoch: 3, Sent: now, Until: now.Add(b.HardDeadline())}, Record: &lease.RunRecord{
+						Lease: "pg", State: state, Party: k.a.self, Epoch: 3, Budget: b, Hold: b.Hold(), Sent: now}}
+				}
 				switch c.holds {
 				case lease.Held:
-					other.holder.Step(k.a.opt.Now(), lease.Found{Record: &lease.RunRecord{Lease: "pg", State: lease.RunHeld, Party: k.a.self, Epoch: 3,
-						Budget: k.a.budget(), Hold: k.a.budget().Hold(), Sent: k.a.opt.Now()}, Guard: &lease.GuardState{Epoch: 3,
-						Sent: k.a.opt.Now(), Until: k.a.opt.Now().Add(k.a.budget().HardDeadline())}})
+					other.holder.Step(now, found(lease.RunHeld))
 				case lease.Losing:
-					other.holder.Step(k.a.opt.Now(), lease.Found{Active: lease.Unknown})
+					other.holder.Step(now, found(lease.RunLosing))
 				default:
 					other.holder.Step(k.a.opt.Now(), lease.Found{Active: lease.No})
 				}
