@@ -43,14 +43,11 @@ SEEDS ?= 20000
 # How long "make fuzz" works, for all targets together.
 FUZZTIME ?= 10m
 
-	test lab bench fuzz model vm-smoke rules
+.PHONY: help build programs made unit check sim mutants install uninstall packages debs rpms package files check-packages lab-build \
+	demo test lab bench fuzz model vm-smoke rules supply-chain govulncheck
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-.PHONY: help build programs made unit check sim mutants install uninstall packages debs rpms package files check-packages lab-build demo \ test lab bench fuzz model vm-smoke rules supply-chain govulncheck
-
-help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: programs made ## build the programs into bin/, with manual pages and completions
 
