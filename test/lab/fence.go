@@ -36,6 +36,7 @@ func fenceScenarios() []Scenario {
 // fenced is a row with fencing on, and fence_leasedog the only device.
 func fenced(s Scenario) Scenario {
 	s.Name, s.InTest = "fence-"+s.Name, false
+	s.Alone = true // an isolated holder's coordinator fences: its proof is that of isolate-holder-with-stonith-no-reset
 	s.About += "; with fence_leasedog"
 	s.Config.Fence = FenceAlone
 	if s.Bound > noTransition {
@@ -59,7 +60,7 @@ func WithFencing(rows []Scenario) ([]Scenario, error) {
 // fenceDevice is a fencing resource of one type.
 func fenceDevice(id, agent, params string) string {
 	return fmt.Sprintf(`<primitive id="%[1]s" class="stonith" type="%[2]s"><instance_attributes id="%[1]s-params">`+
-		`<nvpair id="%[1]s-hosts" name="pcmk_host_list" value="node1 node2"/>%[3]s</instance_attributes>`+
+		`<nvpair id="%[1]s-hosts" name="pcmk_host_list" value="node1 node2"/><nvpair id="%[1]s-once" name="pcmk_reboot_retries" value="1"/>%[3]s</instance_attributes>`+
 		`<meta_attributes id="%[1]s-meta"><nvpair id="%[1]s-tries" name="migration-threshold" value="3"/>`+
 		`<nvpair id="%[1]s-forget" name="failure-timeout" value="60s"/></meta_attributes>`+
 		`<operations><op id="%[1]s-monitor" name="monitor" interval="60s" timeout="20s"/></operations></primitive>`, id, agent, params)
@@ -190,7 +191,7 @@ func playFenceUnguarded(ctx context.Context, r *Run) error {
 	if err := pause(ctx, 12*time.Second); err != nil {
 		return err
 	}
-	if out, err := r.Exec(ctx, r.Holder, "fence_leasedog", "-o", "off", "-n", r.Standby(), "--power-timeout", "2"); err == nil {
+	if out, err := r.Exec(ctx, r.Holder, "fence_leasedog", "-n", r.Standby(), "--power-timeout", "2"); err == nil {
 		r.Fail("%s counts as fenced while nobody knows what it runs: %s", r.Standby(), out)
 	}
 	out, err := r.Exec(ctx, r.Holder, "fence_leasedog", "-o", "status", "-n", r.Standby())
