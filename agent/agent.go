@@ -136,6 +136,7 @@ type Agent struct {
 	herald herald
 	alerts alerter // nil: none
 
+	unguardedAt   lease.Instant        // the loop's: when it was told last that not everything is guarded
 	fencing       bool                 // the loop's: this node is barred and about to end
 	arbiterSilent bool                 // the loop's: that was told
 	peers         map[string]pcmk.Bool // the survey's: seen online, as was told

@@ -20,12 +20,13 @@ func (h handler) Fence(ctx context.Context, r control.Request) (control.Fence, e
 		return h.fenceList(ctx)
 	}
 	unguarded := h.a.unguarded(ctx)
-	if len(unguarded) > 0 && !r.Check {
-		h.a.log.WithField("unguarded", strings.Join(unguarded, ", ")).
-			Warnf("fencing of %s: not every resource is guarded by a lease, so only its new boot proves that it runs nothing", r.To)
-	}
 	var ask lease.Fence
 	h.a.inLoop(func() {
+		if now := h.a.opt.Now(); len(unguarded) > 0 && !r.Check && (h.a.unguardedAt == 0 || now.Sub(h.a.unguardedAt) > time.Minute) {
+			h.a.unguardedAt = now
+			h.a.log.WithField("unguarded", strings.Join(unguarded, ", ")).
+				Warnf("fencing of %s: not every resource is guarded by a lease, so only its new boot proves that it runs nothing", r.To)
+		}
 		ask = lease.Fence{Party: h.a.self, Seq: uint64(h.a.opt.Now()), Seen: h.a.known.Stamp, Target: r.To, Off: r.Off, Boot: r.Boot,
 			Check: r.Check, Guarded: len(unguarded) == 0}
 	})
