@@ -19,6 +19,10 @@ func (h handler) Fence(ctx context.Context, r control.Request) (control.Fence, e
 	if r.To == "" {
 		return h.fenceList(ctx)
 	}
+	// No answer is final: while a fencing is under way Pacemaker stops nothing here, and this node may be the one that is cut off.
+	if why := h.a.cutOff(); why != "" {
+		return control.Fence{Final: true, Reason: "the arbiter does not answer: " + why}, nil
+	}
 	unguarded := h.a.unguarded(ctx)
 	var ask lease.Fence
 	h.a.inLoop(func() {
@@ -32,10 +36,6 @@ func (h handler) Fence(ctx context.Context, r control.Request) (control.Fence, e
 	})
 	if ask.Node == "" {
 		return control.Fence{}, control.Refuse(control.CodeTryAgain, "", "the agent is ending")
-	}
-	// No answer is final: while a fencing is under way Pacemaker stops nothing here, and this node may be the one that is cut off.
-	if why := h.a.cutOff(); why != "" {
-		return control.Fence{Final: true, Reason: "the arbiter does not answer: " + why}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.a.budget().RequestTimeout)
 	defer cancel()
