@@ -152,6 +152,7 @@ leasedog              $(etcdir)/needrestart/conf.d   0644 packaging/needrestart/
 leasedog              $(mandir)/man5 0644 $(MADE)/man/leasedog.toml.5.gz
 leasedog              $(mandir)/man7 0644 $(MADE)/man/ocf_leasedog_lease.7.gz
 leasedog              $(mandir)/man8 0644 $(MADE)/man/leasedog.8.gz
+leasedog              $(mandir)/man8 0644 $(MADE)/man/fence_leasedog.8.gz
 leasedog              $(sharedir)/bash-completion/completions 0644 $(MADE)/bash/leasedog
 leasedog:deb          $(sharedir)/zsh/vendor-completions      0644 $(MADE)/zsh/_leasedog
 leasedog:rpm          $(sharedir)/zsh/site-functions          0644 $(MADE)/zsh/_leasedog
