@@ -106,7 +106,7 @@ func (f flood) run(t target) int64 {
 	for i := range f.clients {
 		attempt := f.attempt(t, i)
 		all.Go(func() {
-			for !over.Load() {
+			for again := true; again; again = !over.Load() {
 				attempt()
 				count.Add(1)
 			}
