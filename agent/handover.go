@@ -28,6 +28,13 @@ type handover struct {
 	names []string      // of the leases that were in the way
 }
 
+// begin forgets the stop before.
+func (o *handover) begin() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.since, o.left, o.names = 0, 0, nil
+}
+
 // handOver is asked by leasedog-handover.service before Pacemaker is stopped. The stop itself is what lets the agent leave
 // its leases. This only says when that is over and the peer has started the resources, with this node's Pacemaker as the
 // coordinator if it is: a new one takes two seconds to begin.
@@ -36,33 +43,36 @@ func (h handler) handOver(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", control.Refuse(control.CodeRefused, "", "whether Pacemaker is being stopped cannot be asked: %v", err)
 	}
+	if !stops {
+		return "Pacemaker is not being stopped: nothing is handed over", nil
+	}
 	o := &h.a.handover
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !stops {
-		o.since, o.left, o.names = 0, 0, nil
-		return "Pacemaker is not being stopped: nothing is handed over", nil
-	}
 	now := h.a.opt.Now()
 	if o.since == 0 {
 		o.since = now
 	}
-	if busy := h.a.inTheWayOfStop(now.Sub(o.since) < peaceTime); len(busy) > 0 {
-		o.names = busy
+	phases := h.a.phases()
+	if busy := h.a.inTheWayOfStop(phases, now.Sub(o.since) < peaceTime); len(busy) > 0 {
+		o.names = slices.Compact(slices.Sorted(slices.Values(append(o.names, busy...))))
 		return "", control.Refuse(control.CodeTryAgain, "", "still being left: %s", strings.Join(busy, ", "))
 	}
 	if o.left == 0 {
 		o.left = now
 	}
-	if len(o.names) > 0 && now.Sub(o.left) < followTime && h.a.peerIsToStart(ctx, o.names) {
-		return "", control.Refuse(control.CodeTryAgain, "", "left, and not yet started elsewhere: %s", strings.Join(o.names, ", "))
+	// One that is held all the same, since no peer waits for it, is started by nobody.
+	held := h.a.inTheWayOfStop(phases, true)
+	left := slices.DeleteFunc(slices.Clone(o.names), func(name string) bool { return slices.Contains(held, name) })
+	if len(left) > 0 && now.Sub(o.left) < followTime && h.a.peerIsToStart(ctx, left) {
+		return "", control.Refuse(control.CodeTryAgain, "", "left, and not yet started elsewhere: %s", strings.Join(left, ", "))
 	}
 	return "no lease keeps Pacemaker from being stopped", nil
 }
 
 // inTheWayOfStop lists the leases that Pacemaker's stop is to wait for.
-func (a *Agent) inTheWayOfStop(patient bool) (names []string) {
-	for i, p := range a.phases() {
+func (a *Agent) inTheWayOfStop(phases []lease.Phase, patient bool) (names []string) {
+	for i, p := range phases {
 		if delaysStop(p, patient) {
 			names = append(names, a.keepers[i].name)
 		}

@@ -61,6 +61,9 @@ func TestHandOver(t *testing.T) {
 				k.a.keepers = []*keeper{k}
 				k.a.opt.Units = &fakeUnits{active: "active", job: tc.job, main: 50}
 				close(k.a.done) // no loop: the lease counts as left
+				if _, err := k.a.lookAtStop(t.Context()); err != nil { // it begins
+					t.Fatal(err)
+				}
 				k.a.handover.names = tc.names
 				waited := time.Duration(0)
 				for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
@@ -100,8 +103,13 @@ func TestHandOver_Again(t *testing.T) {
 	if again := ask("stop"); first == 0 || again != first {
 		t.Errorf("patience counts from %v, then from %v", first, again)
 	}
-	if since := ask(""); since != 0 || o.left != 0 {
-		t.Errorf("after the stop patience counts from %v and %v", since, o.left)
+	o.names = []string{"pg"}
+	units.job = ""
+	if stops, err := k.a.lookAtStop(t.Context()); stops || err != nil { // nobody asks for a handover when there is no stop
+		t.Fatal(stops, err)
+	}
+	if second := ask("stop"); second == first || len(o.names) > 0 {
+		t.Errorf("the second stop is waited for from %v (the first one from %v), for %v", second, first, o.names)
 	}
 	units.err = errDown
 	if _, err := (handler{k.a}).handOver(t.Context()); err == nil {

@@ -25,11 +25,15 @@ func (h handler) orderedStart(ctx context.Context, k *keeper, r control.Request)
 		return "", err
 	}
 	var v lease.View
+	var err error
 	h.a.inLoop(func() {
 		if v = k.holder.View(); v.Phase != "" && !v.Asked {
-			k.step(lease.AcquireAsked{})
+			err = k.compete()
 		}
 	})
+	if err != nil {
+		return "", err
+	}
 	switch v.Phase {
 	case lease.Held, lease.Paused, lease.Resuming:
 		return fmt.Sprintf("lease %s is held, epoch %d", k.name, v.Epoch), nil

@@ -16,6 +16,28 @@ import (
 
 const behindLease = `<rsc_order id="o" first="lease" then="g"/><rsc_colocation id="c" rsc="g" with-rsc="lease" score="INFINITY"/>`
 
+// A stop of the agent would never end if a lease could be asked for meanwhile.
+func TestCompete_WhileTheAgentIsStopped(t *testing.T) {
+	for _, verb := range []control.Verb{control.VerbAcquire, control.VerbOrderedStart} {
+		proc := procDir(t, controlled)
+		synctest.Test(t, func(t *testing.T) {
+			f := idleCluster()
+			f.cib = orderedCIB(t, "60s", "", behindLease)
+			k := testKeeper(t, f, proc)
+			withLoop(t, k, config.AcquireOnDemand)
+			k.a.inLoop(func() { k.step(lease.Found{Active: lease.No}); k.a.leaving = true })
+			_, err := (handler{k.a}).Do(t.Context(), control.Request{Verb: verb, Lease: "pg", Resource: "lease"})
+			var refusal *control.Error
+			if !errors.As(err, &refusal) || refusal.Code != control.CodeTryAgain || !strings.Contains(refusal.Message, "being stopped") {
+				t.Errorf("%s: %v", verb, err)
+			}
+			if v := k.holder.View(); v.Asked || v.Phase != lease.Standby {
+				t.Errorf("%s: phase %s, asked %v", verb, v.Phase, v.Asked)
+			}
+		})
+	}
+}
+
 func orderedCIB(t *testing.T, startTimeout, meta, constraints string) *pcmk.CIB {
 	t.Helper()
 	cib, err := pcmk.ParseCIB([]byte(`<cib><configuration><crm_config/><nodes/><resources>` +

@@ -322,11 +322,24 @@ func (h handler) Do(ctx context.Context, r control.Request) (string, error) {
 	case control.VerbResume:
 		return h.resume(ctx, k)
 	case control.VerbAcquire:
-		h.a.inLoop(func() { k.step(lease.AcquireAsked{}) })
+		err := error(control.Refuse(control.CodeTryAgain, "", "the agent is ending"))
+		h.a.inLoop(func() { err = k.compete() })
+		if err != nil {
+			return "", err
+		}
 		h.a.pokeSurvey()
 		return "this node competes for lease " + k.name + " from now on", nil
 	}
 	return "", control.Refuse(control.CodeBadRequest, "", "this agent does not know %q", r.Verb)
+}
+
+// compete is the loop's. An agent that is being stopped takes no lease anew: its stop would never end.
+func (k *keeper) compete() error {
+	if k.a.leaving {
+		return control.Refuse(control.CodeTryAgain, "", "the agent is being stopped and leaves every lease")
+	}
+	k.step(lease.AcquireAsked{})
+	return nil
 }
 
 // switchover asks the arbiter, which knows whether the target waits; the holder hears of it with its next renewal.

@@ -89,6 +89,7 @@ type cluster struct {
 func (a *Agent) surveyOnce(ctx context.Context) (restless, peace bool) {
 	ctx, cancel := context.WithTimeout(ctx, surveyTime)
 	defer cancel()
+	a.inLoop(a.adoptDefinitions)
 	phases := a.phases()
 	c := a.look(ctx, phases)
 	if c.statusErr == nil {
@@ -151,7 +152,6 @@ func mayWin(p lease.Phase) bool { return p == lease.Standby || p == lease.Acquir
 func (a *Agent) phases() []lease.Phase {
 	out := make([]lease.Phase, len(a.keepers))
 	a.inLoop(func() {
-		a.adoptDefinitions()
 		for i, k := range a.keepers {
 			if k.begun {
 				out[i] = k.holder.View().Phase

@@ -105,6 +105,9 @@ func (a *Agent) lookAtStop(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	if a.stops.now.Swap(stops) != stops {
+		if stops {
+			a.handover.begin()
+		}
 		a.pokeSurvey()
 	}
 	return stops, nil
