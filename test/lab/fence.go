@@ -24,11 +24,13 @@ func fenceScenarios() []Scenario {
 			rows = append(rows, fenced(s))
 		}
 	}
-	beside, besides := lanConfig(), lanConfig()
-	beside.Fence, besides.Fence = FenceBeside, FenceBesides
+	alone, beside, besides := lanConfig(), lanConfig(), lanConfig()
+	alone.Fence, beside.Fence, besides.Fence = FenceAlone, FenceBeside, FenceBesides
 	return append(rows,
 		Scenario{Name: "fence-race", Config: beside, Bound: noTransition, Run: playFenceRace,
 			About: "the heartbeat is cut, with a second device in the same level: it shoots once, at the node that does not hold"},
+		Scenario{Name: "fence-standby-then-holder-dies", Config: alone, Bound: takeoverBound(alone) + 10*time.Second, Run: playFencedThenAlone,
+			About: "the standby is fenced, comes back alone, and the holder dies: it takes over"},
 		Scenario{Name: "fence-unguarded", Config: besides, Bound: 2 * time.Minute, Run: playFenceUnguarded,
 			About: "something in the cluster has no lease: a standby counts as fenced only after its new boot"})
 }
@@ -176,6 +178,40 @@ func playFenceRace(ctx context.Context, r *Run) error {
 	}
 	r.expectStays()
 	r.expectNoReset()
+	return nil
+}
+
+// playFencedThenAlone: the bar of a node that ran nothing ends with its new boot, and that one's own fencing, which fails for
+// as long as the holder renews, does not keep it from taking over (attack2 13).
+func playFencedThenAlone(ctx context.Context, r *Run) error {
+	if err := r.CutOff(ctx, heartbeatLink); err != nil {
+		return err
+	}
+	if err := r.expectFenced(ctx, r.Standby(), 20*time.Second); err != nil {
+		return err
+	}
+	if err := waitFor(ctx, r.Standby()+" to wait for the lease", time.Minute, func() error {
+		l, _, err := r.Status(ctx, r.Standby())
+		if err == nil && l.State != "acquiring" {
+			err = errors.New("it is " + l.State + ": " + strings.Join(l.WhyNot, "; "))
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	if err := pause(ctx, 5*time.Second); err != nil {
+		return err
+	}
+	if err := r.StayDown(r.Holder, true); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.At = Now() // what follows counts from here
+	r.mu.Unlock()
+	if err := r.step(r.Holder+" loses power", func() error { return r.Crash(ctx, r.Holder) }); err != nil {
+		return err
+	}
+	r.expectTakeoverWithin(ctx, takeoverBound(r.Config)+10*time.Second)
 	return nil
 }
 

@@ -176,7 +176,8 @@ func operatorRules() []Rule {
 			"if l.rec.State != RecordFree && l.rec.Holder.Node == node && !l.free(now) || l.writing {", "if l.writing {")},
 		{ID: "4.3.13", Without: "in recovery nobody is barred", Edits: one(fenceFile, "	if g.cluster.Recovery || g.suspect {\n		refuse(", "	if false {\n		refuse(")},
 		{ID: "4.3.13", Without: "in recovery nobody is fenced", Edits: one(fenceFile, "	case g.cluster.Recovery || g.suspect:\n		seen := f", "	case false:\n		seen := f")},
-		{ID: "4.3.13", Without: "one open bar a cluster", Edits: one(fenceFile, `if name != node && o.record().BarredBoot != "" {`, `if false {`)},
+		{ID: "4.3.13", Without: "one open bar a cluster", Edits: one(fenceFile, `if name != node && o.record().BarredBoot != "" {`,
+			`if name != node && o.record().BarredBoot != "" && false {`)},
 		{ID: "4.3.13", Without: "a barred boot is refused", Edits: one(fenceFile,
 			`n.rec.BarredBoot == "" || n.rec.BarredBoot != boot`, `true`)},
 		{ID: "4.3.13", Without: "who waits and is barred meanwhile is not granted", Edits: []Edit{
