@@ -3,6 +3,7 @@ package pcmk
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -66,7 +67,7 @@ func (c *CIB) OrderFirst(id string, resources []string) (OrderFirst, error) {
 		case !c.ordered(id, r, "", "start", "promote"):
 			out.NotBehind = append(out.NotBehind, fmt.Sprintf("%s is not ordered behind %s: pcs constraint order %s then %s, or "+
 				"crm configure order o-%s Mandatory: %s %s", r, id, id, r, id, id, r))
-		case !c.together(r, id):
+		case !c.together(r, id, "", "Started", "Promoted", "Master"):
 			out.NotBehind = append(out.NotBehind, fmt.Sprintf("%s is not kept with %s: pcs constraint colocation add %s with %s INFINITY, or "+
 				"crm configure colocation c-%s inf: %s %s", r, id, r, id, id, r, id))
 		}
@@ -75,16 +76,60 @@ func (c *CIB) OrderFirst(id string, resources []string) (OrderFirst, error) {
 }
 
 // StartsBehind reports whether Pacemaker does nothing that brings any of these resources into its guarded role before first
-// has started. An order of starts says nothing of the promotion of what has started before, and an order of promotions
-// nothing of starts.
+// has started on the same node. An order of starts says nothing of the promotion of what has started before, and an order of
+// promotions nothing of starts. An order alone is the cluster's and not a node's: the one is kept with the other, and first
+// cannot be active twice. And what has an infinite priority is started even in a transition that was given up.
 func (c *CIB) StartsBehind(first string, guarded []Guarded) bool {
-	return len(guarded) > 0 && !slices.ContainsFunc(guarded, func(g Guarded) bool {
+	return len(guarded) > 0 && c.runsOnce(first) && !c.urgent() && !slices.ContainsFunc(guarded, func(g Guarded) bool {
 		if g.Role == RolePromoted {
-			return !c.ordered(first, g.ID, "promote")
+			return !c.ordered(first, g.ID, "promote") || !c.together(g.ID, first, "", "Started", "Promoted", "Master")
 		}
-		return !c.ordered(first, g.ID, "", "start")
+		return !c.ordered(first, g.ID, "", "start") || !c.together(g.ID, first, "", "Started")
 	})
 }
+
+// runsOnce reports whether id is a primitive that Pacemaker has on one node and, should it find it on two, stops on both.
+func (c *CIB) runsOnce(id string) bool {
+	x := expander{cib: c}
+	once := false
+	for top := range c.root.at("configuration", "resources").each("") {
+		if top.name != "primitive" && top.name != "group" {
+			continue
+		}
+		top.walk(func(e *element) bool {
+			if e.name == "primitive" && e.attr("id") == id {
+				meta := c.defaults("rsc_defaults")
+				full, err := x.template(e)
+				if err != nil {
+					return false
+				}
+				for k, v := range x.meta(full) {
+					meta[k] = v
+				}
+				many := meta["multiple-active"]
+				once = many == "" || many == "stop_start"
+			}
+			return true
+		})
+	}
+	return once
+}
+
+// urgent reports whether anything has an infinite priority.
+func (c *CIB) urgent() bool {
+	found := false
+	c.root.child("configuration").walk(func(e *element) bool {
+		if e.name == "nvpair" && e.attr("name") == "priority" {
+			n, err := strconv.Atoi(e.attr("value"))
+			found = found || err != nil || n >= infinity
+		}
+		return !found
+	})
+	return found
+}
+
+// infinity is Pacemaker's.
+const infinity = 1_000_000
 
 // ordered looks for a mandatory order in its plain form, before one of these actions. Sets of resources are not looked into,
 // and so do not count.
@@ -102,12 +147,12 @@ func (c *CIB) ordered(first, then string, actions ...string) bool {
 	return false
 }
 
-// together looks for a mandatory colocation in its plain form.
-func (c *CIB) together(rsc, with string) bool {
+// together looks for a mandatory colocation in its plain form, of rsc in one of these roles.
+func (c *CIB) together(rsc, with string, roles ...string) bool {
 	for o := range c.root.at("configuration", "constraints").each("rsc_colocation") {
 		score := o.attr("score")
 		if o.attr("rsc") == rsc && o.attr("with-rsc") == with && (score == "INFINITY" || score == "+INFINITY") &&
-			slices.Contains([]string{"", "Started"}, o.attr("with-rsc-role")) && o.child("rule") == nil && o.child("lifetime") == nil {
+			slices.Contains(roles, o.attr("rsc-role")) && slices.Contains([]string{"", "Started"}, o.attr("with-rsc-role")) && o.child("rule") == nil && o.child("lifetime") == nil {
 			return true
 		}
 	}

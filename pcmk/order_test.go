@@ -84,6 +84,35 @@ func TestStartsBehind(t *testing.T) {
 	}
 	promoted := []Guarded{{ID: "g", Role: RolePromoted}}
 	const ofPromotions = `<rsc_order id="o" first="lease" then="g" then-action="promote"/>`
+	with := func(meta string) string {
+		return strings.Replace(leasePrim, `<nvpair id="f"`, meta+`<nvpair id="f"`, 1)
+	}
+	for name, res := range map[string]string{
+		"not configured":       "",
+		"a part of a clone":    `<clone id="k">` + leasePrim + `</clone>`,
+		"active twice is fine": with(`<nvpair id="w" name="multiple-active" value="stop_unexpected"/>`),
+		"started although the transition was given up": leasePrim + `<primitive id="x" class="ocf" type="x"><meta_attributes id="mx">` +
+			`<nvpair id="px" name="priority" value="INFINITY"/></meta_attributes></primitive>`,
+	} {
+		if orderCIB(t, "", res, plainOrder+plainWith, "").StartsBehind("lease", started("g")) {
+			t.Error("behind it: " + name)
+		}
+	}
+	for name, res := range map[string]string{
+		"in a group": `<group id="h">` + leasePrim + `</group>`, "stopped when active twice": with(`<nvpair id="w" name="multiple-active" value="stop_start"/>`),
+		"a priority": with(`<nvpair id="w" name="priority" value="999999"/>`),
+	} {
+		if !orderCIB(t, "", res, plainOrder+plainWith, "").StartsBehind("lease", started("g")) {
+			t.Error("not behind it: " + name)
+		}
+	}
+	if orderCIB(t, "", leasePrim, plainOrder, "").StartsBehind("lease", started("g")) {
+		t.Error("behind it without a colocation")
+	}
+	ofMasters := strings.Replace(plainWith, `rsc="g"`, `rsc="g" rsc-role="Promoted"`, 1)
+	if orderCIB(t, "", leasePrim, plainOrder+ofMasters, "").StartsBehind("lease", started("g")) {
+		t.Error("only the promoted one is kept with it")
+	}
 	for name, tc := range map[string]struct {
 		order, first string
 		guarded      []Guarded
@@ -98,7 +127,7 @@ func TestStartsBehind(t *testing.T) {
 		"a start beside an order of those":   {ofPromotions, "lease", started("g"), false},
 		"an order of its stop":               {`<rsc_order id="o" first="lease" then="g" then-action="stop"/>`, "lease", started("g"), false},
 	} {
-		if got := orderCIB(t, "", leasePrim, tc.order, "").StartsBehind(tc.first, tc.guarded); got != tc.want {
+		if got := orderCIB(t, "", leasePrim, tc.order+plainWith, "").StartsBehind(tc.first, tc.guarded); got != tc.want {
 			t.Errorf("%s: got %v", name, got)
 		}
 	}
