@@ -2,15 +2,19 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/leasedog/leasedog/agent/control"
 	"github.com/leasedog/leasedog/guard/guardapi"
+	"github.com/leasedog/leasedog/lease"
 )
 
 // Exit codes of resource agents (OCF 1.1).
@@ -39,6 +43,7 @@ type ocfAgent interface {
 type ocfCall struct {
 	agent   ocfAgent
 	guarded func(context.Context) bool // a guard runs here, so that a lease may be held without an agent
+	paused  func(lease string) bool    // its record says that it is paused, without a guard perhaps
 	lease   string
 	id      string // of the primitive
 	ordered bool   // Pacemaker runs it
@@ -48,7 +53,7 @@ type ocfCall struct {
 }
 
 func newOCFCommand(o *options) *cobra.Command {
-	c := ocfCall{pace: ocfPace, guarded: guardRuns}
+	c := ocfCall{pace: ocfPace, guarded: guardRuns, paused: recordedAsPaused}
 	cmd := &cobra.Command{
 		Use:   "ocf start|stop|monitor|validate-all LEASE",
 		Short: "an operation of the resource agent ocf:leasedog:lease, which runs it",
@@ -97,6 +102,13 @@ func guardRuns(ctx context.Context) bool {
 	return !errors.Is(err, guardapi.ErrNoGuard)
 }
 
+// recordedAsPaused reads what the last agent of this boot left for its successor.
+func recordedAsPaused(name string) bool {
+	var r lease.RunRecord
+	text, err := os.ReadFile(filepath.Join(runDir, "lease-"+filepath.Base(name)+".json"))
+	return err == nil && json.Unmarshal(text, &r) == nil && r.State == lease.RunPaused
+}
+
 // start asks until this node holds. A lost race is a soft failure: Pacemaker may try again.
 func (c *ocfCall) start(ctx context.Context) error {
 	message, err := c.until(ctx, control.VerbOrderedStart, nil)
@@ -130,6 +142,9 @@ func (c *ocfCall) monitor(ctx context.Context) error {
 				}
 			}
 			return &exitError{code: ocfNotRunning}
+		}
+		if errors.Is(err, control.ErrNotRunning) && c.paused(c.lease) {
+			return nil // the agent may be away, in a pause, and nothing is to stop
 		}
 		if !c.mayBeHeld(ctx, err) {
 			return &exitError{code: ocfNotRunning}

@@ -65,6 +65,7 @@ func TestOCF(t *testing.T) {
 		answers []error
 		states  []control.State
 		guard   bool
+		paused  bool // by its record
 		code    int
 		words   string // part of what is said
 		last    verbs  // the last verbs that were asked
@@ -91,6 +92,8 @@ func TestOCF(t *testing.T) {
 		"monitor, unknown lease":       {op: "monitor", answers: []error{nil}, code: 7},
 		"monitor, agent ended":         {op: "monitor", answers: []error{gone}, code: 7},
 		"monitor, agent died":          {op: "monitor", answers: []error{gone, gone}, guard: true, code: 1, words: "cannot be told"},
+		"monitor, no agent in a pause": {op: "monitor", answers: []error{gone, gone}, paused: true},
+		"monitor, not paused any more": {op: "monitor", states: []control.State{control.StateStandby}, paused: true, code: 7},
 		"monitor, agent does not tell": {op: "monitor", answers: []error{busy, busy}, code: 1, words: "cannot be told"},
 		"validate-all":                 {op: "validate-all", answers: []error{nil}, words: "done"},
 		"validate-all, wrong":          {op: "validate-all", answers: []error{wrong}, code: 6, words: "acquire"},
@@ -101,7 +104,8 @@ func TestOCF(t *testing.T) {
 			defer cancel()
 			agent := &answeringAgent{answers: c.answers, states: c.states, over: cancel}
 			var out strings.Builder
-			call := &ocfCall{agent: agent, guarded: func(context.Context) bool { return c.guard }, lease: "pg", id: "lease", ordered: true,
+			call := &ocfCall{agent: agent, guarded: func(context.Context) bool { return c.guard },
+				paused: func(string) bool { return c.paused }, lease: "pg", id: "lease", ordered: true,
 				pace: time.Microsecond, out: &out}
 			err := map[string]func(context.Context) error{"start": call.start, "stop": call.stop, "monitor": call.monitor,
 				"validate-all": call.validate}[c.op](ctx)
