@@ -9,7 +9,7 @@ import (
 
 // FuzzAnswer: whatever is sent to the agent's socket, only root gets anything done, and only a known verb does.
 func FuzzAnswer(f *testing.F) {
-	for _, v := range []Verb{VerbStatus, VerbWhy, VerbPoke, VerbSwitchover, VerbRelease, VerbAcquire, VerbPause, VerbResume} {
+	for _, v := range []Verb{VerbStatus, VerbWhy, VerbPoke, VerbSwitchover, VerbRelease, VerbAcquire, VerbPause, VerbResume, VerbFence} {
 		text, err := json.Marshal(Request{Verb: v, Lease: "pg", To: "node2", ForS: 600})
 		if err != nil {
 			f.Fatal(err)
@@ -26,7 +26,7 @@ func FuzzAnswer(f *testing.F) {
 			t.Errorf("the answer cannot be encoded: %v", err)
 		}
 		for _, r := range h.done {
-			known := slices.Contains([]Verb{VerbPoke, VerbSwitchover, VerbRelease, VerbAcquire, VerbPause, VerbResume}, r.Verb)
+			known := slices.Contains([]Verb{VerbPoke, VerbSwitchover, VerbRelease, VerbAcquire, VerbPause, VerbResume, VerbFence}, r.Verb)
 			if !known || !root && r.Verb != VerbPoke {
 				t.Errorf("%q by root %v has the agent do %+v", text, root, r)
 			}
