@@ -305,6 +305,9 @@ func TestCrashesFindMistakes(t *testing.T) {
 		}
 		log := record(t, i+1, 0, "write on", "short")
 		_, at := calls(log)
+		if at < 0 {
+			continue // this run had fewer calls, and none of them failed
+		}
 		if _, err := judgeAll(t, log, at, true); err != nil {
 			t.Logf("write on after call %d, %s: %v", i+1, log[at], err)
 			return
