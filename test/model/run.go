@@ -101,12 +101,16 @@ func (r Runner) search(ctx context.Context, c Config) ([]byte, error) {
 		return nil, fmt.Errorf("translate %s: %w: %s", c.Model, errors.Join(err, errModel), firstLines(out))
 	}
 	// Without partial order reduction: there is one process, which it cannot reduce. Without optimization: that takes longer than
-	// it saves up to some million states.
-	if _, err := in(ctx, dir, "/usr/bin/gcc", "-O0", "-DSAFETY", "-DNOREDUCE", "-DSFH", fmt.Sprintf("-DMEMLIM=%d", memory),
-		"-o", "pan", "pan.c"); err != nil {
+	// it saves up to some million states; above them it pays, and states are kept in parts that many of them share.
+	how, table := []string{"-O0", "-DSFH"}, "-w24"
+	if c.Large {
+		how, table = []string{"-O2", "-DCOLLAPSE"}, "-w26"
+	}
+	compile := append([]string{"/usr/bin/gcc", "-DSAFETY", "-DNOREDUCE", fmt.Sprintf("-DMEMLIM=%d", memory), "-o", "pan", "pan.c"}, how...)
+	if _, err := in(ctx, dir, compile...); err != nil {
 		return nil, fmt.Errorf("compile %s: %w", c.Model, err)
 	}
-	out, err = in(ctx, dir, "./pan", fmt.Sprintf("-m%d", depth), "-w24")
+	out, err = in(ctx, dir, "./pan", fmt.Sprintf("-m%d", depth), table)
 	if err != nil {
 		return nil, fmt.Errorf("search %s: %w", c.Model, err)
 	}

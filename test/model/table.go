@@ -14,6 +14,7 @@ type Config struct {
 	Name    string
 	Model   string   // the file
 	Defines []string // KEY or KEY=VALUE
+	Large   bool     // millions of states
 	Rule    string   // of the design; for a positive configuration: which ones it is about
 	Without string   // what is taken away, in words; empty: nothing, and no counterexample may exist
 }
