@@ -26,18 +26,19 @@ type gate struct {
 
 	tool chan struct{} // holds one token: whoever has it may run a tool of this lease
 
-	mu      sync.Mutex
-	begun   bool // set was called: nothing is asserted before, since a lease may be about to be adopted
-	want    lease.Epoch
-	turn    uint64 // counts changes of want
-	settled bool   // since the gate closed: the DC was seen idle once, so nothing ordered before can still arrive
-	severed bool   // see sever
-	flushed uint64 // turn in which a delete was acknowledged and absence read
-	aborted bool   // a put ended without its answer: attrd may still take it, in any order with what follows
-	cancel  context.CancelFunc
-	seen    pcmk.Attribute
-	seenErr error
-	wake    chan struct{}
+	mu       sync.Mutex
+	begun    bool // set was called: nothing is asserted before, since a lease may be about to be adopted
+	want     lease.Epoch
+	turn     uint64 // counts changes of want
+	openings uint64 // counts those that were to open the gate
+	settled  bool   // since the gate closed: the DC was seen idle once, so nothing ordered before can still arrive
+	severed  bool   // see sever
+	flushed  uint64 // turn in which a delete was acknowledged and absence read
+	aborted  bool   // a put ended without its answer: attrd may still take it, in any order with what follows
+	cancel   context.CancelFunc
+	seen     pcmk.Attribute
+	seenErr  error
+	wake     chan struct{}
 }
 
 // toolTime bounds one attribute tool. They take 20 ms when healthy and hang for ever when a daemon is frozen.
@@ -64,6 +65,9 @@ func (g *gate) set(want lease.Epoch) {
 	if g.want != want {
 		g.want, g.settled, g.severed = want, false, false
 		g.turn++
+		if want != 0 {
+			g.openings++
+		}
 		if g.cancel != nil {
 			g.cancel()
 		}
@@ -104,6 +108,13 @@ func (g *gate) settle(turn uint64) {
 	if turn == g.turn && g.want == 0 {
 		g.settled = true
 	}
+}
+
+// timesOpened counts how often the gate was to open.
+func (g *gate) timesOpened() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.openings
 }
 
 // sever notes that this node's controller and executor were killed after the attribute was read as absent in this

@@ -21,6 +21,7 @@ const orderedSlack = 5 * time.Second
 func (h handler) orderedStart(ctx context.Context, k *keeper, r control.Request) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, orderedTime)
 	defer cancel()
+	opened := k.gate.timesOpened()
 	if err := h.onDemand(k); err != nil {
 		return "", err
 	}
@@ -38,7 +39,7 @@ func (h handler) orderedStart(ctx context.Context, k *keeper, r control.Request)
 	case lease.Held, lease.Paused, lease.Resuming:
 		return fmt.Sprintf("lease %s is held, epoch %d", k.name, v.Epoch), nil
 	case lease.Standby, lease.Acquiring, lease.Leaving, lease.Losing, lease.Stopped: // the attribute is to be absent
-		if err := k.nothingUnderWay(ctx, r); err != nil {
+		if err := k.nothingUnderWay(ctx, r, opened); err != nil {
 			k.log().WithError(err).Debug("the DC must be seen idle once before this node competes")
 		}
 	}
@@ -65,6 +66,7 @@ func (h handler) whyNotHeld(k *keeper) string {
 func (h handler) orderedStop(ctx context.Context, k *keeper, r control.Request) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, orderedTime)
 	defer cancel()
+	opened := k.gate.timesOpened()
 	var v lease.View
 	h.a.inLoop(func() { v = k.holder.View() })
 	if v.Phase == "" {
@@ -87,7 +89,7 @@ func (h handler) orderedStop(ctx context.Context, k *keeper, r control.Request) 
 	if _, err := k.gate.confirmClosed(ctx); err != nil {
 		return "", control.Refuse(control.CodeTryAgain, "", "lease %s: the attribute is not away yet: %v", k.name, err)
 	}
-	if err := k.nothingUnderWay(ctx, r); err != nil {
+	if err := k.nothingUnderWay(ctx, r, opened); err != nil {
 		k.log().WithError(err).Info("the lease is released once the DC was seen idle")
 	}
 	return fmt.Sprintf("lease %s: nothing runs here any more, it is released as soon as that is proven", k.name), nil
@@ -97,8 +99,10 @@ func (h handler) orderedStop(ctx context.Context, k *keeper, r control.Request) 
 // the attribute went, can still arrive here. The DC's messages to this node come in their order, so whatever it had ordered
 // before this call is here and is seen as pending or at work. It orders nothing anew before the call has its result, and
 // what else its current plan has for a guarded resource comes behind a start of r.Resource that succeeds, which a lease
-// that is held has preceded. So it must be called while Pacemaker waits for the answer.
-func (k *keeper) nothingUnderWay(ctx context.Context, r control.Request) error {
+// that is held has preceded. So it must be called while Pacemaker waits for the answer: ctx ends when nobody waits any more,
+// and opened is what timesOpened said when the call came. A lease that was held since then may have let a start go on that
+// was ordered after the call's end.
+func (k *keeper) nothingUnderWay(ctx context.Context, r control.Request, opened uint64) error {
 	if settled, _ := k.gate.state(); settled {
 		return nil
 	}
@@ -120,7 +124,13 @@ func (k *keeper) nothingUnderWay(ctx context.Context, r control.Request) error {
 	if err != nil {
 		return err
 	}
-	k.gate.settle(turn)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("nobody waits for the answer any more: %w", err)
+	}
+	if k.gate.timesOpened() != opened {
+		return fmt.Errorf("lease %s was held since the call came", k.name)
+	}
+	k.gate.settle(turn) // a gate that opens meanwhile has another turn
 	k.a.pokeSurvey()
 	return nil
 }

@@ -111,7 +111,7 @@ func TestNothingUnderWay(t *testing.T) {
 				k := testKeeper(t, f, proc)
 				withLoop(t, k, config.AcquireOnDemand)
 				k.gate.set(0)
-				err := k.nothingUnderWay(t.Context(), control.Request{Resource: "lease", Ordered: tc.ordered})
+				err := k.nothingUnderWay(t.Context(), control.Request{Resource: "lease", Ordered: tc.ordered}, k.gate.timesOpened())
 				if settled, _ := k.gate.state(); settled != (tc.want == "") || settled != (err == nil) {
 					t.Fatalf("settled %v, %v", settled, err)
 				}
@@ -129,6 +129,54 @@ func TestNothingUnderWay(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A call counts while Pacemaker waits for its answer, and not after a lease that was held since: what is slow here may outlive
+// both.
+func TestNothingUnderWay_Late(t *testing.T) {
+	request := control.Request{Resource: "lease", Ordered: true}
+	for _, tc := range []struct {
+		name      string
+		meanwhile func(k *keeper, hangUp func())
+		want      string
+	}{
+		{"in time", func(*keeper, func()) {}, ""},
+		{"the lease was held and lost", func(k *keeper, _ func()) { k.gate.set(8); k.gate.set(0) }, "was held since"},
+		{"nobody waits any more", func(_ *keeper, hangUp func()) { hangUp() }, "nobody waits"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			proc := procDir(t, controlled)
+			synctest.Test(t, func(t *testing.T) {
+				f := &slowRead{fakeCluster: idleCluster()}
+				f.cib = orderedCIB(t, "60s", "", behindLease)
+				k := testKeeper(t, f.fakeCluster, proc)
+				k.gate.cluster = f
+				withLoop(t, k, config.AcquireOnDemand)
+				k.gate.set(0)
+				ctx, hangUp := context.WithCancel(t.Context())
+				defer hangUp()
+				f.reading = func() { tc.meanwhile(k, hangUp) }
+				err := k.nothingUnderWay(ctx, request, k.gate.timesOpened())
+				if settled, _ := k.gate.state(); settled != (tc.want == "") || settled != (err == nil) {
+					t.Fatalf("settled %v, %v", settled, err)
+				}
+				if err != nil && !strings.Contains(err.Error(), tc.want) {
+					t.Errorf("%v, want %q", err, tc.want)
+				}
+			})
+		})
+	}
+}
+
+// slowRead is a cluster where something happens while the attribute is read.
+type slowRead struct {
+	*fakeCluster
+	reading func()
+}
+
+func (s *slowRead) ReadAttribute(ctx context.Context, node, name string) (pcmk.Attribute, error) {
+	s.reading()
+	return s.fakeCluster.ReadAttribute(ctx, node, name)
 }
 
 // A start makes this node compete and says what it waits for; a stop ends that, and is done at once when nothing is held.

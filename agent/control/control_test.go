@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
@@ -310,4 +311,69 @@ func TestOtherSchema(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	<-done
+}
+
+// waitingHandler decides only when nobody waits for its answer any more.
+type waitingHandler struct {
+	fakeHandler
+	begun, ended chan struct{}
+}
+
+func (h *waitingHandler) Do(ctx context.Context, _ Request) (string, error) {
+	close(h.begun)
+	<-ctx.Done()
+	close(h.ended)
+	return "", ctx.Err()
+}
+
+// A client that has sent its request closes its direction, and waits.
+func TestHungUp(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fds[0])
+	for _, step := range []struct {
+		name string
+		do   func() error
+		want bool
+	}{
+		{"connected", func() error { return nil }, false},
+		{"request sent", func() error { return unix.Shutdown(fds[1], unix.SHUT_WR) }, false},
+		{"closed", func() error { return unix.Close(fds[1]) }, true},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		if got := hungUp(uintptr(fds[0])); got != step.want {
+			t.Errorf("%s: %v", step.name, got)
+		}
+	}
+}
+
+// A client that was killed is not waited for, however long the decision would take.
+func TestClientThatGoesEndsTheCall(t *testing.T) {
+	h := &waitingHandler{begun: make(chan struct{}), ended: make(chan struct{})}
+	c, _ := serve(t, h, nil)
+	ctx, kill := context.WithCancel(t.Context())
+	answered := make(chan error, 1)
+	go func() {
+		_, err := c.Do(ctx, Request{Verb: VerbOrderedStart, Lease: "pg"})
+		answered <- err
+	}()
+	<-h.begun
+	select {
+	case <-h.ended:
+		t.Error("the call ended while its client was there")
+	default:
+	}
+	began := time.Now()
+	kill()
+	if err := <-answered; err == nil {
+		t.Error("a client that went has an answer")
+	}
+	<-h.ended
+	if took := time.Since(began); took > handleTime/2 {
+		t.Errorf("the call ended only after %v", took)
+	}
 }

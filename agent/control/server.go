@@ -139,7 +139,10 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn, root bool) {
 	if err != nil {
 		return
 	}
-	body, err := json.Marshal(s.answer(ctx, data, root))
+	ctx, done := whileThere(ctx, conn)
+	response := s.answer(ctx, data, root)
+	done()
+	body, err := json.Marshal(response)
 	if err != nil {
 		body = []byte(`{"error":{"code":"internal","message":"the answer cannot be encoded"}}`)
 	}
@@ -147,6 +150,38 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn, root bool) {
 		return
 	}
 	_, _ = conn.Write(body)
+}
+
+// whileThere returns a context that ends when the client has gone: some of what it asks for counts only while it waits. A
+// client that has only closed its own direction is still there. done must be called.
+func whileThere(ctx context.Context, conn *net.UnixConn) (_ context.Context, done func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	raw, err := conn.SyscallConn()
+	if err == nil {
+		err = conn.SetReadDeadline(time.Time{})
+	}
+	if err != nil { // it is not open any more
+		cancel()
+		return ctx, cancel
+	}
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		if err := raw.Read(hungUp); err == nil {
+			cancel()
+		}
+	})
+	return ctx, func() {
+		_ = conn.SetReadDeadline(time.Unix(1, 0)) // wakes the watch; a closed connection has ended it
+		watching.Wait()
+		cancel()
+	}
+}
+
+// hungUp reports whether the other end of a connection is closed, and not only its direction to here.
+func hungUp(fd uintptr) bool {
+	one := []unix.PollFd{{Fd: int32(fd)}} // POLLHUP is told without being asked for (poll(2))
+	n, err := unix.Poll(one, 0)
+	return err == nil && n > 0
 }
 
 func (s *Server) answer(ctx context.Context, data []byte, root bool) Response {
