@@ -2,11 +2,13 @@ package agent
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/leasedog/leasedog/agent/control"
+	"github.com/leasedog/leasedog/config"
 	"github.com/leasedog/leasedog/lease"
 	"github.com/leasedog/leasedog/pcmk"
 )
@@ -61,9 +63,8 @@ func TestHandOver(t *testing.T) {
 				k.a.keepers = []*keeper{k}
 				k.a.opt.Units = &fakeUnits{active: "active", job: tc.job, main: 50}
 				close(k.a.done) // no loop: the lease counts as left
-				if _, err := k.a.lookAtStop(t.Context()); err != nil { // it begins
-					t.Fatal(err)
-				}
+				_, err := k.a.lookAtStop(t.Context())
+				must(t, err) // the stop begins
 				k.a.handover.names = tc.names
 				waited := time.Duration(0)
 				for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
@@ -115,4 +116,40 @@ func TestHandOver_Again(t *testing.T) {
 	if _, err := (handler{k.a}).handOver(t.Context()); err == nil {
 		t.Error("no error when systemd does not answer")
 	}
+}
+
+// A lease for which nobody waits stays held, and is started by no peer.
+func TestHandOver_StaysHeld(t *testing.T) {
+	proc := procDir(t, controlled)
+	synctest.Test(t, func(t *testing.T) {
+		f := idleCluster()
+		f.status = servingStatus(nil)
+		k := testKeeper(t, f, proc)
+		k.a.opt.Arbiter = silentArbiter{}
+		k.disk, k.a.knownDisk = newQueue(), newQueue()
+		k.a.opt.Units = &fakeUnits{active: "active", job: "stop", main: 50}
+		withLoop(t, k, config.AcquireOnDemand)
+		now, b := k.a.opt.Now(), k.a.budget()
+		b.LossAfter = time.Minute // nobody renews here
+		k.post(lease.Found{Record: &lease.RunRecord{Lease: "pg", State: lease.RunHeld, Party: k.a.self, Epoch: 7, Hold: b.Hold(), Sent: now,
+			Budget: b}, Guard: &lease.GuardState{Epoch: 7, Sent: now, Until: now.Add(b.HardDeadline())}})
+		_, err := k.a.lookAtStop(t.Context())
+		must(t, err)
+		k.a.handover.names = []string{"other"}
+		waited := time.Duration(0)
+		for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+			waited = time.Since(began)
+			if _, err := (handler{k.a}).handOver(t.Context()); err == nil || waited > time.Minute {
+				break
+			}
+		}
+		var v lease.View
+		k.a.inLoop(func() { v = k.holder.View() })
+		if v.Phase != lease.Held || waited != peaceTime {
+			t.Errorf("%s: Pacemaker's stop waits %v, expected %v", v.Phase, waited, peaceTime)
+		}
+		if want := []string{"other", "pg"}; !slices.Equal(k.a.handover.names, want) {
+			t.Errorf("in the way were %v, expected %v", k.a.handover.names, want)
+		}
+	})
 }

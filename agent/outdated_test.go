@@ -173,6 +173,13 @@ func TestAdoptDefinitionsBesideTheDrivers(t *testing.T) {
 		t.Fatalf("%s", k.holder.View().Phase)
 	}
 	var all sync.WaitGroup
+	k.a.calls = make(chan func())
+	all.Go(func() { (<-k.a.calls)() })
+	k.a.phases()
+	all.Wait()
+	if !k.outdated {
+		t.Fatal("who only asks how the leases stand began the new definition, beside the survey")
+	}
 	all.Go(func() { k.log().Info("a driver of the old definition") })
 	k.a.adoptDefinitions()
 	all.Wait()
