@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -161,6 +160,8 @@ type Agent struct {
 	jumps     []guardapi.Jump
 	preflight Preflight
 	token     *time.Duration
+	signals   int  // the loop's: that came since systemd was asked what the first of them means; 0: it is not being asked
+	handsOver bool // the loop's
 	leaving   bool
 	left      lease.Instant // since when every lease is left; 0: not yet
 	fatal     error
@@ -343,9 +344,7 @@ func (a *Agent) loop(ctx context.Context, signals <-chan os.Signal) error {
 			call()
 		case <-alarm.C():
 		case s := <-signals:
-			if a.signalled(ctx, s) {
-				return nil
-			}
+			a.signalled(s)
 		}
 		a.tickDue()
 	}
@@ -369,8 +368,8 @@ func (a *Agent) finished() (bool, error) {
 	if a.fatal != nil {
 		return true, a.fatal
 	}
-	if !a.leaving {
-		return false, nil
+	if a.handsOver || !a.leaving {
+		return a.handsOver, nil
 	}
 	closed := true
 	for _, k := range a.keepers {
@@ -399,28 +398,6 @@ func (a *Agent) finished() (bool, error) {
 	}
 	a.log.WithField("closed", closed).Info("every lease was left: the agent ends")
 	return true, nil
-}
-
-// signalled handles a signal and reports whether the agent ends now. A stop of the unit leaves every lease in order;
-// a restart, or what cannot be told apart from one, hands over: the guard counts on, and the new agent adopts.
-func (a *Agent) signalled(ctx context.Context, s os.Signal) bool {
-	if s == syscall.SIGHUP {
-		a.reload()
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond) // renewals wait meanwhile
-	defer cancel()
-	job, err := a.opt.Units.JobType(ctx, UnitName)
-	if err != nil || job != "stop" {
-		a.log.WithField("job", job).WithError(err).Infof("%v: hands over to the next agent, nothing is stopped", s)
-		return true
-	}
-	a.log.Infof("%v: this is a stop: every lease is left in order", s)
-	a.leaving = true
-	for _, k := range a.keepers {
-		go k.leave("the agent is stopped")
-	}
-	return false
 }
 
 // together reports whether every node of the cluster is in this partition: what this copy of the configuration says is
