@@ -193,12 +193,8 @@ inline take_claim() {
 		:: q_ep > r_ep || r_state == is_free || r_inst != q_inst || q_paused && r_state == is_held ->
 			r_seq = (q_ep == r_ep && r_boot == q_boot && r_inst == q_inst && r_seq > q_seq - 1 -> r_seq : q_seq - 1);
 			if
-#ifndef BAD_PAUSE_CLAIMED_AS_HELD
 			:: q_paused -> r_state = is_paused
 			:: !q_paused && !(q_ep == r_ep && r_state == is_paused) -> r_state = is_held
-#else
-			:: true -> r_state = is_held
-#endif
 			:: else
 			fi;
 			r_ep = q_ep; r_boot = q_boot; r_inst = q_inst;

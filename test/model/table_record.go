@@ -22,7 +22,6 @@ func recordTable() []Config {
 	restored := positive("store restored", "4.3.7", "SEQS=3", "ROLLBACK", "DECLARED")
 	behind := positive("store behind", "4.3.7", "SEQS=3", "ROLLBACK")
 	lost := positive("store lost", "4.3.7", "SEQS=2", "PEERSEQS=3", "ROLLBACK", "DECLARED", "EMPTY")
-	// One request less on either side, and a paused claim that is taken back as held costs nothing.
 	restoredPause := positive("store restored, pause", "4.3.7", "SEQS=5", "PEERSEQS=3", "ROLLBACK", "DECLARED", "PAUSE", "BEGINS_HELD")
 	restored.Large, restoredPause.Large = true, true
 	return []Config{
@@ -58,6 +57,5 @@ func recordTable() []Config {
 			"BAD_RECOVERY_WITHOUT_REPORTS"),
 		restoredPause,
 		without(restoredPause, "4.3.7", "new grants wait for both nodes: one may be paused", "BAD_RECOVERY_WITHOUT_REPORTS"),
-		without(restoredPause, "4.3.7", "a paused claim is taken back as paused", "BAD_PAUSE_CLAIMED_AS_HELD"),
 	}
 }
