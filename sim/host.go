@@ -291,10 +291,12 @@ func (n *node) suspend(d time.Duration, found bool) {
 	n.clock.pause(w.now, d)
 	n.still, n.disturb = w.now.Add(d), w.now.Add(d)
 	b := n.device
-	n.excused = n.still.Add(b.HardDeadline() + b.TimerSlack + b.Watchdog + b.Quantum + b.ResetLatency)
+	until := b.HardDeadline()
 	if found && n.guard != nil && n.guard.d.Armed() > 0 {
-		n.excused = n.still.Add(1200*time.Millisecond + b.TimerSlack + b.Watchdog + b.Quantum + b.ResetLatency)
+		until = 1200 * time.Millisecond
 	}
+	// One that is found says nothing of an earlier one that was not.
+	n.excused = lease.Later(n.excused, n.still.Add(until+b.TimerSlack+b.Watchdog+b.Quantum+b.ResetLatency))
 	w.at(n.excused, w.checkOverlap)
 	agent, guard := n.agent, n.guard
 	wasStopped, wasFrozen := agent.stopped, guard != nil && guard.frozen
