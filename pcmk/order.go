@@ -59,6 +59,14 @@ func (c *CIB) OrderFirst(id string, resources []string) (OrderFirst, error) {
 		expires = err == nil && d > 0
 	}
 	out.Retries = expires || parseBool(c.Option("start-failure-is-fatal").Value) == No
+	if !c.runsOnce(id) {
+		out.NotBehind = append(out.NotBehind, fmt.Sprintf("%s must be a primitive, alone or in a group and not in a clone, with the default of "+
+			"multiple-active: it may not run on two nodes", id))
+	}
+	if c.urgent() {
+		out.NotBehind = append(out.NotBehind, fmt.Sprintf("a resource has the priority INFINITY: Pacemaker then starts it although %s says "+
+			"no; use a number below %d", id, infinity))
+	}
 	for _, r := range resources {
 		switch {
 		case r == id || within.attr("id") == r:
@@ -88,7 +96,8 @@ func (c *CIB) StartsBehind(first string, guarded []Guarded) bool {
 	})
 }
 
-// runsOnce reports whether id is a primitive that Pacemaker has on one node and, should it find it on two, stops on both.
+// runsOnce reports whether id is a primitive that Pacemaker has on one node and, should it find it on two, stops on both. What
+// it may inherit counts like its own, and what a rule gives it as if the rule held.
 func (c *CIB) runsOnce(id string) bool {
 	x := expander{cib: c}
 	once := false
@@ -98,21 +107,31 @@ func (c *CIB) runsOnce(id string) bool {
 		}
 		top.walk(func(e *element) bool {
 			if e.name == "primitive" && e.attr("id") == id {
-				meta := c.defaults("rsc_defaults")
 				full, err := x.template(e)
-				if err != nil {
-					return false
-				}
-				for k, v := range x.meta(full) {
-					meta[k] = v
-				}
-				many := meta["multiple-active"]
-				once = many == "" || many == "stop_start"
+				once = err == nil && x.stopsWhenTwice(full) && x.stopsWhenTwice(top) &&
+					x.stopsWhenTwice(c.root.at("configuration", "rsc_defaults"))
 			}
 			return true
 		})
 	}
 	return once
+}
+
+// stopsWhenTwice reports whether no meta attributes of an element say anything else of what is active on two nodes.
+func (x *expander) stopsWhenTwice(e *element) bool {
+	sets, err := x.sets(e, "meta_attributes")
+	if err != nil {
+		return false
+	}
+	for _, set := range sets {
+		for nv := range set.each("nvpair") {
+			def, err := x.byID(nv)
+			if err != nil || def.attr("name") == "multiple-active" && def.attr("value") != "stop_start" && def.attr("value") != "" {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // urgent reports whether anything has an infinite priority.

@@ -55,8 +55,12 @@ func TestOrderFirst(t *testing.T) {
 		"one way only":       {resources: leasePrim, constraints: `<rsc_order id="o" first="lease" then="g" symmetrical="false"/>` + plainWith, found: true, retries: true, start: 45 * time.Second, missing: "not ordered"},
 		"order of stops":     {resources: leasePrim, constraints: `<rsc_order id="o" first="lease" first-action="stop" then="g"/>` + plainWith, found: true, retries: true, start: 45 * time.Second, missing: "not ordered"},
 		"only the promotion": {resources: leasePrim, constraints: `<rsc_order id="o" first="lease" then="g" then-action="promote"/>` + plainWith, found: true, retries: true, start: 45 * time.Second},
-		"no colocation":      {resources: leasePrim, constraints: plainOrder, found: true, retries: true, start: 45 * time.Second, missing: "not kept with"},
-		"mild colocation":    {resources: leasePrim, constraints: plainOrder + strings.Replace(plainWith, "INFINITY", "100", 1), found: true, retries: true, start: 45 * time.Second, missing: "not kept with"},
+		"in a clone": {resources: `<clone id="k">` + leasePrim + `</clone>`, constraints: plainOrder + plainWith, found: true, retries: true,
+			start: 45 * time.Second, missing: "not in a clone"},
+		"an infinite priority": {resources: strings.Replace(leasePrim, `<nvpair id="f"`, `<nvpair id="p" name="priority" value="INFINITY"/><nvpair id="f"`, 1),
+			constraints: plainOrder + plainWith, found: true, retries: true, start: 45 * time.Second, missing: "INFINITY"},
+		"no colocation":   {resources: leasePrim, constraints: plainOrder, found: true, retries: true, start: 45 * time.Second, missing: "not kept with"},
+		"mild colocation": {resources: leasePrim, constraints: plainOrder + strings.Replace(plainWith, "INFINITY", "100", 1), found: true, retries: true, start: 45 * time.Second, missing: "not kept with"},
 	} {
 		got, err := orderCIB(t, c.options, c.resources, c.constraints, c.more).OrderFirst("lease", []string{"g"})
 		if err != nil || got.Found != c.found || got.Retries != c.retries || got.Start != c.start || len(got.NotBehind) > 0 != (c.missing != "") {
@@ -91,6 +95,8 @@ func TestStartsBehind(t *testing.T) {
 		"not configured":       "",
 		"a part of a clone":    `<clone id="k">` + leasePrim + `</clone>`,
 		"active twice is fine": with(`<nvpair id="w" name="multiple-active" value="stop_unexpected"/>`),
+		"active twice is fine in its group": `<group id="h"><meta_attributes id="mh"><nvpair id="w" name="multiple-active" value="block"/></meta_attributes>` +
+			leasePrim + `</group>`,
 		"started although the transition was given up": leasePrim + `<primitive id="x" class="ocf" type="x"><meta_attributes id="mx">` +
 			`<nvpair id="px" name="priority" value="INFINITY"/></meta_attributes></primitive>`,
 	} {
@@ -105,6 +111,11 @@ func TestStartsBehind(t *testing.T) {
 		if !orderCIB(t, "", res, plainOrder+plainWith, "").StartsBehind("lease", started("g")) {
 			t.Error("not behind it: " + name)
 		}
+	}
+	const sometimes = `<rsc_defaults><meta_attributes id="d"><rule id="dr"><rsc_expression id="de" class="ocf"/></rule>` +
+		`<nvpair id="w" name="multiple-active" value="stop_only"/></meta_attributes></rsc_defaults>`
+	if orderCIB(t, "", leasePrim, plainOrder+plainWith, sometimes).StartsBehind("lease", started("g")) {
+		t.Error("behind it while the defaults may let it be active twice")
 	}
 	if orderCIB(t, "", leasePrim, plainOrder, "").StartsBehind("lease", started("g")) {
 		t.Error("behind it without a colocation")
