@@ -86,6 +86,35 @@ func (c *CIB) HasAlert() bool {
 	return false
 }
 
+// LeftAlert reports whether the alert that AddAlert made is there, and nothing else of leasedog's any more.
+func (c *CIB) LeftAlert() bool {
+	for a := range c.root.at("configuration", "alerts").each("alert") {
+		if a.attr("id") == "leasedog" && a.attr("path") == AlertAgent {
+			return len(c.Dependents()) == 0
+		}
+	}
+	return false
+}
+
+// RemoveAlert takes away what AddAlert made, if nothing else of leasedog's is there any more, and reads that back. It reports
+// whether there was anything.
+func (c *Cluster) RemoveAlert(ctx context.Context) (bool, error) {
+	cib, err := c.CIB(ctx)
+	if err != nil || !cib.LeftAlert() {
+		return false, err
+	}
+	if _, err := c.tool(ctx, c.tools.Cibadmin, "--delete", "--scope", "alerts", "--xml-text", `<alert id="leasedog"/>`); err != nil {
+		return false, fmt.Errorf("remove the alert: %w", err)
+	}
+	if cib, err = c.CIB(ctx); err != nil {
+		return false, fmt.Errorf("read the alert back: %w", err)
+	}
+	if cib.LeftAlert() {
+		return false, fmt.Errorf("remove the alert %s: %w", AlertAgent, ErrNotApplied)
+	}
+	return true, nil
+}
+
 // AddAlert has Pacemaker run AlertAgent, and reads that back.
 func (c *Cluster) AddAlert(ctx context.Context) error {
 	_, err := c.tool(ctx, c.tools.Cibadmin, "--modify", "--allow-create", "--scope", "configuration",

@@ -334,6 +334,33 @@ func TestAlert(t *testing.T) {
 		return cib(written), 0
 	}}
 	must(t, cluster(f).AddAlert(within(t)))
+	f.answer = func(call string) (string, int) {
+		if strings.Contains(call, "--delete") {
+			written = ""
+			return "", 0
+		}
+		return cib(written), 0
+	}
+	if gone, err := cluster(f).RemoveAlert(within(t)); !gone || err != nil || written != "" {
+		t.Errorf("remove it: %v, %v, left %q", gone, err, written)
+	}
+	if gone, err := cluster(f).RemoveAlert(within(t)); gone || err != nil {
+		t.Errorf("remove what is not there: %v, %v", gone, err)
+	}
+	f.answer = func(string) (string, int) { return cib("<alerts>" + pcmk.AlertXML + "</alerts>"), 0 }
+	if _, err := cluster(f).RemoveAlert(within(t)); !errors.Is(err, pcmk.ErrNotApplied) {
+		t.Errorf("nothing was removed: %v", err)
+	}
+	still := strings.Replace(cib("<alerts>"+pcmk.AlertXML+"</alerts>"), "<constraints/>", "<constraints>"+pg[0].XML("2.1.5")+"</constraints>", 1)
+	f.answer = func(call string) (string, int) {
+		if strings.Contains(call, "--delete") {
+			t.Error("it is removed while a rule depends on leasedog")
+		}
+		return still, 0
+	}
+	if gone, err := cluster(f).RemoveAlert(within(t)); gone || err != nil {
+		t.Errorf("with a rule: %v, %v", gone, err)
+	}
 	f.answer = func(string) (string, int) { return cib(""), 0 }
 	if err := cluster(f).AddAlert(within(t)); !errors.Is(err, pcmk.ErrNotApplied) {
 		t.Errorf("nothing was written: %v", err)

@@ -43,7 +43,7 @@ func newConstraintsCommand(o *options) *cobra.Command {
 		Short: "print or apply the Pacemaker rules that keep guarded resources off nodes without the lease",
 		Long: "Prints the location rules of a lease for pcs, crmsh or as XML. With --apply they are written and read back; that " +
 			"is refused while a guarded resource runs on a node that does not hold the lease, since the rule would stop it there. " +
-			"--remove takes away exactly what --apply made. --cluster-options does the same for the cluster's properties and the " +
+			"--remove takes away exactly what --apply made, with the last rule the alert agent too. --cluster-options does the same for the cluster's properties and the " +
 			"alert agent.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.out = cmd.OutOrStdout()
@@ -86,7 +86,7 @@ func (c *constraints) checkFlags() error {
 	case c.apply && c.remove:
 		return usageError("--apply and --remove exclude each other")
 	case c.remove && c.clusterOptions:
-		return usageError("--remove leaves the cluster's properties and alerts alone: what they were before is not known")
+		return usageError("--remove leaves the cluster's properties alone: what they were before is not known")
 	case c.force && !c.apply:
 		return usageError("--force is for --apply")
 	}

@@ -115,11 +115,14 @@ func (c *constraints) runRemove(cmd *cobra.Command) error {
 	for _, l := range c.leases {
 		ids = append(ids, c.cib.LeaseConstraints(l.Name)...)
 	}
-	if len(ids) == 0 {
+	what := fmt.Sprintf("remove %s: Pacemaker may then run the resources on any node, with or without a lease", strings.Join(ids, ", "))
+	switch {
+	case len(ids) == 0 && c.cib.LeftAlert():
+		what = "remove the alert agent, which the last rule has left behind"
+	case len(ids) == 0:
 		_, err := fmt.Fprintln(c.out, "nothing to do: there is no rule of leasedog")
 		return err
 	}
-	what := fmt.Sprintf("remove %s: Pacemaker may then run the resources on any node, with or without a lease", strings.Join(ids, ", "))
 	if c.dryRun {
 		_, err := fmt.Fprintln(c.out, what)
 		return err
@@ -137,7 +140,11 @@ func (c *constraints) runRemove(cmd *cobra.Command) error {
 		}
 		failed = append(failed, err)
 	}
-	return errors.Join(failed...)
+	gone, err := c.cluster.RemoveAlert(ctx)
+	if gone {
+		fmt.Fprintf(c.out, "removed: alert %s\n", pcmk.AlertAgent)
+	}
+	return errors.Join(append(failed, err)...)
 }
 
 // wouldStop names every guarded resource that runs, or may run, on a node which does not hold its lease.
