@@ -30,7 +30,7 @@ MADE     = bin/made
 # Packages are made for these, and put there. Everything in them has the commit's time.
 ARCHES ?= amd64 arm64
 DIST   ?= dist
-SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y go.mod)
 
 # Runs of each row of "make lab", the seed of everything random in it, and how many clusters play side by side.
 N    ?= 1
