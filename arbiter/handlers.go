@@ -346,14 +346,7 @@ func (s *Server) report(r *http.Request, p peer) (any, error) {
 	if err != nil || !speaks {
 		return api.Answer{Proto: api.Proto, Verdict: string(lease.OK), Seq: w.Seq}, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), answerTime)
-	defer cancel()
-	id := s.id()
-	a, err := c.ask(ctx, id, lease.Request{ID: id, Body: msg})
-	if err != nil {
-		return nil, err
-	}
-	return toWire(a), nil
+	return s.askAt(r.Context(), c, msg)
 }
 
 // fence is a node's word that another one of its cluster is to be fenced.
@@ -380,7 +373,12 @@ func (s *Server) fence(r *http.Request, p peer) (any, error) {
 	if c == nil {
 		return nil, &failure{http.StatusNotFound, api.CodeNotFound, fmt.Sprintf("cluster %s is not known", clusterName)}
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), answerTime)
+	return s.askAt(r.Context(), c, msg)
+}
+
+// askAt puts a message that is about no lease to a cluster's Grantor.
+func (s *Server) askAt(ctx context.Context, c *cluster, msg any) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	id := s.id()
 	a, err := c.ask(ctx, id, lease.Request{ID: id, Body: msg})
