@@ -20,7 +20,7 @@ func (g *Grantor) judgeSeen(now Instant, r Request, l *grantLease) bool {
 		return false
 	}
 	ahead := false
-	for _, c := range claimsOf(r) {
+	for c := range r.claims {
 		top := c.seen
 		if c.claim != nil {
 			top = max(top, c.claim.Epoch)
@@ -103,7 +103,12 @@ func knowsAnything(r Request) bool {
 	if seenOf(r.Body) != (Stamp{}) {
 		return true
 	}
-	return slices.ContainsFunc(claimsOf(r), func(c leaseClaim) bool { return c.seen != 0 || c.claim != nil })
+	for c := range r.claims {
+		if c.seen != 0 || c.claim != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func addFormer(list []Stamp, s Stamp) []Stamp {
@@ -143,7 +148,7 @@ func (g *Grantor) inRecovery(now Instant, r Request, behind bool) bool {
 		g.reply(r.ID, g.recoveryAnswer(r, "the record is being rebuilt"))
 		return false
 	}
-	for _, c := range claimsOf(r) {
+	for c := range r.claims {
 		if !tellsAll(r.Body) {
 			break
 		}
@@ -170,7 +175,7 @@ func (g *Grantor) answerInRecovery(now Instant, r Request) bool {
 	if l == nil {
 		return true
 	}
-	for _, c := range claimsOf(r) {
+	for c := range r.claims {
 		unknown := c.claim != nil && l.floor > c.claim.Epoch && l.rec.Epoch <= c.claim.Epoch
 		if unknown || c.seen > l.rec.Epoch && c.claim != nil {
 			g.reply(r.ID, g.recoveryAnswer(r, "another node has seen a higher epoch"))
@@ -193,7 +198,7 @@ func (g *Grantor) recoveryAnswer(r Request, why string) Answer {
 // takeClaims takes claims back as they are. true: a write was begun and r is judged again after it.
 func (g *Grantor) takeClaims(now Instant, r Request) bool {
 	wrote := false
-	for _, c := range claimsOf(r) {
+	for c := range r.claims {
 		l := g.leases[c.lease]
 		l.unblock(r)
 		g.outlive(now, l, r)

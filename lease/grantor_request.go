@@ -131,7 +131,7 @@ func malformed(r Request) string {
 	if p.Node == "" || p.BootID == "" || p.Instance.IsZero() {
 		return "a request names its node, boot and instance"
 	}
-	for _, c := range claimsOf(r) {
+	for c := range r.claims {
 		if why := c.malformed(); why != "" {
 			return why
 		}
@@ -162,31 +162,30 @@ type leaseClaim struct {
 	claim *Claim
 }
 
-// claimsOf lists what a request says about leases: what its node has seen, and what it claims to hold.
-func claimsOf(r Request) []leaseClaim {
+// claims lists what a request says about leases: what its node has seen, and what it claims to hold.
+func (r *Request) claims(yield func(leaseClaim) bool) {
 	switch b := r.Body.(type) {
 	case Acquire:
-		return []leaseClaim{{r.Lease, b.SeenEpoch, b.Claim}}
+		yield(leaseClaim{r.Lease, b.SeenEpoch, b.Claim})
 	case Renew:
 		c := b.Claim
 		if c == nil {
 			c = &Claim{Epoch: b.Epoch, State: ClaimHeld}
 		}
-		return []leaseClaim{{r.Lease, b.Epoch, c}}
+		yield(leaseClaim{r.Lease, b.Epoch, c})
 	case Release: // it gives back what it names, and so claims nothing
-		return []leaseClaim{{r.Lease, b.Epoch, nil}}
+		yield(leaseClaim{r.Lease, b.Epoch, nil})
 	case Pause:
-		return []leaseClaim{{r.Lease, b.Epoch, &Claim{Epoch: b.Epoch, State: ClaimHeld}}}
+		yield(leaseClaim{r.Lease, b.Epoch, &Claim{Epoch: b.Epoch, State: ClaimHeld}})
 	case Resume: // paused until the resume is durable
-		return []leaseClaim{{r.Lease, b.Epoch, &Claim{Epoch: b.Epoch, State: ClaimPaused}}}
+		yield(leaseClaim{r.Lease, b.Epoch, &Claim{Epoch: b.Epoch, State: ClaimPaused}})
 	case Report:
-		var out []leaseClaim
 		for _, l := range b.Leases {
-			out = append(out, leaseClaim{l.Lease, l.SeenEpoch, l.Claim})
+			if !yield(leaseClaim{l.Lease, l.SeenEpoch, l.Claim}) {
+				return
+			}
 		}
-		return out
 	}
-	return nil
 }
 
 func partyOf(body any) Party {

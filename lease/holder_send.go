@@ -177,7 +177,7 @@ func (h *Holder) answered(now Instant, ev Answered) {
 		return
 	}
 	if a.Verdict != OK && a.Verdict != Granted && a.Verdict != Adopted {
-		h.lastError = fmt.Sprintf("arbiter: %s: %s", a.Verdict, a.Reason)
+		h.lastError = "arbiter: " + string(a.Verdict) + ": " + a.Reason
 	} else {
 		h.lastError = ""
 	}

@@ -407,7 +407,12 @@ func (h *Holder) jumped(ev Jumped) {
 	h.note(true, "this machine was paused for %v: every deadline moved nearer by as much", ev.Size)
 }
 
-func (h *Holder) do(a Action) { h.acts = append(h.acts, a) }
+func (h *Holder) do(a Action) {
+	if h.acts == nil {
+		h.acts = make([]Action, 0, 4) // most steps that do anything do two or three things
+	}
+	h.acts = append(h.acts, a)
+}
 
 func (h *Holder) note(alarm bool, format string, args ...any) {
 	h.do(Note{Alarm: alarm, Text: fmt.Sprintf(format, args...)})
