@@ -73,6 +73,12 @@ func (c *Cluster) enableFencing(ctx context.Context, cfg Config) error {
 	if cfg.Fence == NoFencing {
 		return nil
 	}
+	// A node that is back before the fencing of its earlier boot has ended is told that it was fenced, and its Pacemaker stops.
+	for _, node := range Nodes() {
+		if err := c.StartsSlowly(node, 12*time.Second); err != nil {
+			return err
+		}
+	}
 	// In a level with others Pacemaker turns a reboot into off and on, and only the other device can switch on.
 	params := ""
 	if cfg.Fence == FenceBeside {

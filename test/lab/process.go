@@ -211,3 +211,11 @@ func (c *Cluster) StayDown(host string, down bool) error {
 	}
 	return nil
 }
+
+// StartsSlowly makes a host wait before each later boot, as a machine with firmware does; a container is up in 5 s.
+func (c *Cluster) StartsSlowly(host string, d time.Duration) error {
+	if err := os.WriteFile(filepath.Join(c.hostDir(host), slowStart), []byte(d.String()), 0o644); err != nil {
+		return fmt.Errorf("make %s start slowly: %w", host, err)
+	}
+	return nil
+}

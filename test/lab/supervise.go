@@ -41,6 +41,9 @@ const (
 	PoweredOff = "poweroff"
 )
 
+// slowStart is the file that says how long a host's firmware takes.
+const slowStart = "slow-start"
+
 // exitReset is how systemd-nspawn says that the container wants to be booted again.
 const exitReset = 133
 
@@ -81,6 +84,9 @@ func (c *Cluster) Supervise(ctx context.Context, host string) error {
 		if err := c.waitAllowed(ctx, host); err != nil {
 			return err
 		}
+		if err := c.firmware(ctx, host, boot); err != nil {
+			return err
+		}
 		end, err := c.bootOnce(ctx, host, boot)
 		if err != nil {
 			return err
@@ -103,6 +109,22 @@ func (c *Cluster) waitAllowed(ctx context.Context, host string) error {
 			return err
 		}
 	}
+}
+
+// firmware takes the time that a real machine needs before its kernel, where StartsSlowly asks for it.
+func (c *Cluster) firmware(ctx context.Context, host string, boot int) error {
+	text, err := os.ReadFile(filepath.Join(c.hostDir(host), slowStart))
+	if errors.Is(err, os.ErrNotExist) || boot == 1 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	d, err := time.ParseDuration(string(text))
+	if err != nil {
+		return err
+	}
+	return pause(ctx, d)
 }
 
 // bootOnce runs the container from its boot to its end.
