@@ -65,6 +65,7 @@ type grantLease struct {
 	resumeAsk  bool           // an administrator asked the holder to end this very pause
 	floor      Epoch          // recovery: the highest epoch that any node has seen
 	blocks     []grantBlock   // recovery: claims that could not be taken back are waited out
+	denied     Instant        // recovery: the hold of a holder that was heard, and whose epoch a claim says is over
 	reported   []string       // recovery: nodes that have reported on this lease under the new id
 	waiters    []*grantWaiter // sorted by node
 }

@@ -376,7 +376,7 @@ func (g *Grantor) endRecovery(now Instant) {
 		return
 	}
 	for _, l := range g.sorted() {
-		if len(l.reported) < 2 || now < l.blockedUntil() || (l.floor > l.rec.Epoch && now < l.holdEnd) {
+		if len(l.reported) < 2 || now < Later(l.blockedUntil(), l.denied) || (l.floor > l.rec.Epoch && now < l.holdEnd) {
 			return
 		}
 	}
@@ -399,7 +399,7 @@ func (g *Grantor) nextOfRecovery() Instant {
 	}
 	next = g.recoveryWait()
 	for _, l := range g.leases {
-		next = Later(next, l.blockedUntil())
+		next = Later(next, Later(l.blockedUntil(), l.denied))
 		if l.floor > l.rec.Epoch {
 			next = Later(next, l.holdEnd)
 		}
@@ -433,7 +433,7 @@ func (g *Grantor) commitCluster(now Instant, c ClusterRecord) {
 	}
 	if g.cluster.Recovery && !c.Recovery {
 		for _, l := range g.leases {
-			l.reported, l.floor, l.blocks = nil, 0, nil
+			l.reported, l.floor, l.blocks, l.denied = nil, 0, nil, 0
 		}
 	}
 	g.cluster = c

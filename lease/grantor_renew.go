@@ -277,7 +277,7 @@ func (g *Grantor) lapse(now Instant, l *grantLease, why string) {
 // commitLease is what a written change does to what this arbiter knows beside the record.
 func (g *Grantor) commitLease(now Instant, op grantOp) {
 	l := g.leases[op.rec.Lease]
-	wasPaused := l.rec.State == RecordPaused
+	was, wasPaused := l.rec.Holder, l.rec.State == RecordPaused
 	if op.kind == opPause || op.rec.Epoch != l.rec.Epoch || !wasPaused {
 		l.resumeAsk, l.longPause, l.pausedAt = false, false, now // they were about an earlier pause
 	}
@@ -307,6 +307,9 @@ func (g *Grantor) commitLease(now Instant, op grantOp) {
 			g.restartHold(now, l)
 		}
 	case opClaim:
+		if l.first != 0 && !was.SameBoot(op.rec.Holder) {
+			l.denied = Later(l.denied, Earlier(l.holdEnd, now.Add(max(g.opt.MaxHold, 2*RetryAfterFailure))))
+		}
 		if wasPaused && op.rec.State != RecordPaused {
 			l.holdEnd = 0 // of an epoch that was over before the claimed one was granted; it may never end
 		}
