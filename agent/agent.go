@@ -278,7 +278,7 @@ func (a *Agent) identify(ctx context.Context, signals <-chan os.Signal) error {
 	}
 	a.self = lease.Party{Node: a.node, BootID: boot, Instance: instance}
 	a.log = a.log.WithField("node", a.node)
-	a.log.WithFields(logrus.Fields{"boot": boot, "instance": instance.String(), "profile": a.budget().Profile}).
+	a.log.WithFields(logrus.Fields{"boot": lease.BootMark(boot), "instance": instance.String(), "profile": a.budget().Profile}).
 		Info("agent starts")
 	return nil
 }

@@ -56,7 +56,7 @@ func (a *Agent) describe() control.Status {
 	b := a.budget()
 	s := control.Status{
 		Schema: control.Schema, Cluster: a.opt.Config.Cluster, Node: a.node, Version: a.opt.Version,
-		BootID: a.self.BootID, Instance: a.self.Instance.String(), UptimeS: now.Sub(a.started).Seconds(),
+		Boot: lease.BootMark(a.self.BootID), Instance: a.self.Instance.String(), UptimeS: now.Sub(a.started).Seconds(),
 		ConfigDigest: a.opt.Config.Digest(), Insecure: a.opt.Config.Insecure,
 		Watchdog: control.Watchdog{Mode: string(a.opt.Config.Watchdog.Mode), Device: a.opt.Config.Watchdog.Device,
 			PauseProtection: "unknown", Layers: layers(a.opt.Config.Watchdog.Mode)},

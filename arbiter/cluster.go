@@ -228,7 +228,7 @@ func (c *cluster) status(ctx context.Context) (api.ClusterStatus, error) {
 				PausedForNS: int64(l.PausedFor), Alarm: l.Alarm})
 		}
 		for _, n := range v.Nodes {
-			ns := api.NodeStatus{Node: n.Node, BootID: n.BootID, HeardAgoNS: int64(n.HeardAgo), Barred: n.Barred, Twins: n.Twins}
+			ns := api.NodeStatus{Node: n.Node, Boot: n.Boot, HeardAgoNS: int64(n.HeardAgo), Barred: n.Barred, Twins: n.Twins}
 			if r, ok := c.reports[n.Node]; ok {
 				ns.Report = &r
 			}

@@ -338,6 +338,7 @@ func (s *Server) report(r *http.Request, p peer) (any, error) {
 	if c == nil {
 		return nil, &failure{http.StatusNotFound, api.CodeNotFound, "this cluster has not asked for a lease yet"}
 	}
+	w.BootID, w.Instance = "", "" // a secret
 	err = c.do(r.Context(), func() {
 		if _, known := c.reports[node]; known || len(c.reports) < 16 {
 			c.reports[node] = w

@@ -7,12 +7,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/leasedog/leasedog/arbiter/api"
+	"github.com/leasedog/leasedog/lease"
 	"github.com/leasedog/leasedog/pki"
 )
 
@@ -112,6 +114,10 @@ func askers() []refusal {
 	older, twin := me("a", 50), me("a", 50)
 	older.Instance = "4-0000000000000005"
 	twin.Instance = "5-0000000000000004"
+	thief := me("a", 1<<40) // has the node's key and has read the status, but is not in its boot
+	thief.BootID, thief.Instance = "guessed", "9000-0000000000000001"
+	adoption := acquireAs("a", 9)
+	adoption.Who, adoption.Claim = thief, &api.Claim{Epoch: epoch, State: "held"}
 	reader, admin := role(pki.RoleReader), role(pki.RoleAdmin)
 	const r, ad = "leasedog:reader", "leasedog:admin"
 	ask := func(n string) api.ResumeAsk { return api.ResumeAsk{Proto: 1, Node: n} }
@@ -170,6 +176,11 @@ func askers() []refusal {
 		{"wrong instance: renew", is("erp", "a"), "POST", lp + "renew", api.Renew{Who: older, Epoch: epoch}, 200, reasonVerdict + "superseded", nodeA},
 		{"wrong instance: release", is("erp", "a"), "POST", lp + "release", api.Release{Who: older, Epoch: epoch}, 200, reasonVerdict + "superseded", nodeA},
 		{"wrong instance, same start", is("erp", "a"), "POST", lp + "renew", api.Renew{Who: twin, Epoch: epoch}, 200, reasonVerdict + "superseded", nodeA},
+		{"stolen key: release", is("erp", "a"), "POST", lp + "release", api.Release{Who: thief, Epoch: epoch}, 200, reasonVerdict + "refused", nodeA},
+		{"stolen key: renew", is("erp", "a"), "POST", lp + "renew", api.Renew{Who: thief, Epoch: epoch}, 200, reasonVerdict + "refused", nodeA},
+		{"stolen key: pause", is("erp", "a"), "POST", lp + "pause", api.Pause{Who: thief, Epoch: epoch}, 200, reasonVerdict + "refused", nodeA},
+		{"stolen key: resume", is("erp", "a"), "POST", lp + "resume", api.Resume{Who: thief, Epoch: epoch}, 200, reasonVerdict + "refused", nodeA},
+		{"stolen key: adopt", is("erp", "a"), "POST", lp + "acquire", adoption, 200, reasonVerdict + "refused", nodeA},
 		{"peer renews in its own name", is("erp", "b"), "POST", lp + "renew", renew("b", 9, epoch), 200, reasonVerdict + "refused", nodeB},
 		{"peer releases in its own name", is("erp", "b"), "POST", lp + "release", release("b", 9, epoch), 200, reasonVerdict + "refused", nodeB},
 	}
@@ -199,6 +210,53 @@ func TestRefused(t *testing.T) {
 			s.untouched(holder, "https", before)
 			s.told(c.reason, c.identity, count)
 		})
+	}
+}
+
+// TestBootIsNotTold: whoever knows the holder's boot id, and has its key, can release its lease. So nobody is told, in no answer
+// and no line of the log; what is told names the boot.
+func TestBootIsNotTold(t *testing.T) {
+	s := newSecure(t, nil)
+	a, b := s.as(node("erp", "a")), s.as(node("erp", "b"))
+	s.hold(a, "https")
+	own := func(name string, seq uint64) api.Who { w := me(name, seq); w.BootID = "of-" + name; return w }
+	thief := own("a", 1<<40)
+	waits := acquireAs("b", 20)
+	waits.Who = own("b", 20)
+	told := ""
+	for _, c := range []struct {
+		who          *http.Client
+		method, path string
+		body         any
+	}{
+		{a, "POST", "/v1/clusters/erp/nodes/a/report", api.Report{Who: me("a", 1000), Version: "v9"}},
+		{a, "POST", leasePath + "release", api.Release{Who: thief, Epoch: epoch}},
+		{a, "POST", leasePath + "renew", renew("a", 1001, epoch)},
+		{a, "POST", leasePath + "acquire", acquireAs("a", 1002)},
+		{b, "POST", leasePath + "acquire", waits},
+		{b, "POST", "/v1/clusters/erp/nodes/a/fence", api.Fence{Who: own("b", 21), Guarded: true}},
+		{b, "POST", "/v1/clusters/erp/nodes/a/fence", api.Fence{Who: own("b", 22), Check: true}},
+		{b, "POST", leasePath + "switchover", api.Switchover{Proto: 1, Node: "b", To: "b"}},
+		{b, "GET", "/v1/clusters/erp", ""},
+		{s.as(pki.Identity{Role: pki.RoleAdmin}), "GET", api.PathClusters, ""},
+		{s.as(pki.Identity{Role: pki.RoleReader}), "GET", api.PathHistory + "?cluster=erp", ""},
+	} {
+		status, _, text := s.call(c.who, "https", c.method, c.path, c.body)
+		if status != http.StatusOK {
+			t.Errorf("%s %s: %d %s", c.method, c.path, status, text)
+		}
+		told += text + "\n"
+	}
+	s.log.mu.Lock()
+	told += strings.Join(s.log.lines, "\n")
+	s.log.mu.Unlock()
+	if id := regexp.MustCompile(`\b(b1|of-a|of-b)\b`).FindString(told); id != "" {
+		t.Errorf("%s is told:\n%s", id, told)
+	}
+	for _, want := range []string{`"boot_mark":"` + lease.BootMark("of-b"), "two boots of a are alive", "v9"} {
+		if !strings.Contains(told, want) {
+			t.Errorf("%q is not told, so this looked at nothing:\n%s", want, told)
+		}
 	}
 }
 

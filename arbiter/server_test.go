@@ -361,7 +361,7 @@ func TestFence(t *testing.T) {
 	}{
 		{"erp/nodes/a/fence", api.Fence{Who: who("b", 2), Guarded: true}, 200, "denied", `"holder":"a","free_in_ns":`},
 		{"erp/nodes/b/fence", api.Fence{Who: who("a", 3), Check: true, Guarded: true}, 200, "denied", `"quiet_ns":`},
-		{"erp/nodes/b/fence", api.Fence{Who: who("a", 4)}, 200, "denied", `"boot":"`},
+		{"erp/nodes/b/fence", api.Fence{Who: who("a", 4)}, 200, "denied", `"boot_mark":"`},
 		{"erp/nodes/b/fence", api.Fence{Who: who("a", 5), Guarded: true, Off: true}, 200, "ok", ""},
 		{"erp/nodes/b/fence", api.Fence{Who: who("a", 6), Check: true}, 200, "ok", "is barred"},
 		{"erp/nodes/a/fence", api.Fence{Who: who("b", 3), Guarded: true}, 200, "barred", `"off":true`},

@@ -232,7 +232,7 @@ func (r *reader) fence(text []byte, target string) (lease.Fence, error) {
 		return lease.Fence{}, err
 	}
 	if len(w.Boot) > 128 {
-		r.fail("boot must have at most 128 characters")
+		r.fail("boot_mark must have at most 128 characters")
 	}
 	return lease.Fence{Party: r.party(w.Who), Seq: w.Seq, Seen: lease.Stamp(w.Seen), Target: target, Off: w.Off, Guarded: w.Guarded,
 		Boot: w.Boot, Check: w.Check}, r.err

@@ -122,7 +122,7 @@ func TestAsk_Fence(t *testing.T) {
 	defer cancel()
 	a, err := c.Ask(ctx, "", lease.Fence{Party: renewal.Party, Seq: 42, Target: "node2", Off: true, Guarded: true, Boot: "b8", Check: true})
 	want := `POST /v1/clusters/erp/nodes/node2/fence {"proto":1,"node":"node1","boot_id":"b","instance":"5-0000000000000006","seq":42,` +
-		`"seen":{"store_id":"","generation":0},"off":true,"guarded":true,"boot":"b8","check":true}`
+		`"seen":{"store_id":"","generation":0},"off":true,"guarded":true,"boot_mark":"b8","check":true}`
 	if err != nil || a.Verdict != lease.Denied || a.Boot != "b9" || a.Quiet != -1 || a.FreeIn != 5 || got != want {
 		t.Errorf("%+v %v\n got %s\nwant %s", a, err, got, want)
 	}

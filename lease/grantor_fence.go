@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -141,7 +142,7 @@ func (g *Grantor) fence(now Instant, r Request, f Fence) {
 		a.Reason = "two machines speak under one name"
 	case f.Check:
 		a = g.checkFence(now, f, a)
-	case f.Boot != "" && f.Boot != n.record().BootID && !g.heldIn(now, f.Target, f.Boot):
+	case f.Boot != "" && f.Boot != BootMark(n.record().BootID) && !g.heldIn(now, f.Target, f.Boot):
 		a.Verdict, a.Reason = OK, f.Target+" has booted anew"
 	default:
 		g.fenceBoot(now, r.ID, f, a)
@@ -173,16 +174,15 @@ func (g *Grantor) checkFence(now Instant, f Fence, a Answer) Answer {
 // under one name.
 func (g *Grantor) heldIn(now Instant, node, boot string) bool {
 	return slices.ContainsFunc(g.sorted(), func(l *grantLease) bool {
-		return l.rec.State != RecordFree && l.rec.Holder.Node == node && l.rec.Holder.BootID == boot && !l.free(now) || l.writing
+		return l.rec.State != RecordFree && l.rec.Holder.Node == node && BootMark(l.rec.Holder.BootID) == boot && !l.free(now) || l.writing
 	})
 }
 
 // fenceBoot bars the boot of a target that holds nothing.
 func (g *Grantor) fenceBoot(now Instant, id RequestID, f Fence, a Answer) {
 	rec := g.nodes[f.Target].record()
-	if a.Boot = f.Boot; a.Boot == "" {
-		a.Boot = rec.BootID
-	}
+	mark := BootMark(rec.BootID)
+	a.Boot = cmp.Or(f.Boot, mark)
 	other := g.barredBeside(f.Target)
 	l := g.mayHold(now, f.Target)
 	switch {
@@ -199,10 +199,10 @@ func (g *Grantor) fenceBoot(now Instant, id RequestID, f Fence, a Answer) {
 		a.Reason = "not every resource is guarded, so only a new boot of " + f.Target + " proves that it runs nothing; it is barred and resets itself"
 	}
 	on := g.nodes[f.Target].rec // what is on disk
-	if a.Boot != rec.BootID {   // it has booted anew, and only its old boot's hold is waited for
+	if a.Boot != mark {         // it has booted anew, and only its old boot's hold is waited for
 		a.Verdict, a.Reason = Denied, f.Target+" has booted anew, and its former boot may hold a lease"
 	}
-	if l != nil || other != "" || a.Boot != rec.BootID || on.BarredBoot == rec.BootID && (on.BarredOff || !f.Off) {
+	if l != nil || other != "" || a.Boot != mark || on.BarredBoot == rec.BootID && (on.BarredOff || !f.Off) {
 		g.reply(id, a)
 		return
 	}

@@ -124,7 +124,7 @@ func (m *grantorModel) ask(n *modelNode, verb string) {
 // checkFenced: who was fenced holds nothing, and never will in that boot.
 func (m *grantorModel) checkFenced() {
 	for _, n := range m.nodes {
-		if m.fenced[n.party.Node+"/"+n.party.BootID] && n.state != "" && m.w.now < n.until {
+		if m.fenced[n.party.Node+"/"+BootMark(n.party.BootID)] && n.state != "" && m.w.now < n.until {
 			m.t.Fatalf("%s was fenced, and may run epoch %d (%s) until %v; it is %v", n.party.Node, n.epoch, n.state, n.until, m.w.now)
 		}
 	}

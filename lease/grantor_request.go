@@ -270,6 +270,9 @@ type grantBoot struct {
 	window time.Duration // L, as this boot last said it
 }
 
+// maxBoots of a node are remembered.
+const maxBoots = 4
+
 // defaultWindow stands for L of a node that has not told it: that of the slowest profile.
 const defaultWindow = 20 * time.Second
 
@@ -298,7 +301,10 @@ func (g *Grantor) hear(now Instant, p Party) *grantNode {
 	}
 	boot.last = now
 	n.boots = append(n.boots, boot)
-	if len(n.boots) > 4 {
+	if len(n.boots) > maxBoots {
+		if first := n.boots[0]; now.Sub(first.last) <= first.window { // no machine boots so often: it may speak again
+			g.twins(now, n, first, p)
+		}
 		n.boots = n.boots[1:]
 	}
 	return n
@@ -308,7 +314,7 @@ func (g *Grantor) hear(now Instant, p Party) *grantNode {
 func (g *Grantor) twins(now Instant, n *grantNode, other grantBoot, p Party) {
 	if now >= n.twin {
 		g.note(NoteAlarm, nil, p.Node, "two boots of %s are alive at once (%s and %s): two machines with one name? "+
-			"No new grant to either", p.Node, other.id, p.BootID)
+			"No new grant to either", p.Node, BootMark(other.id), BootMark(p.BootID))
 	}
 	n.twin = now.Add(max(other.window, defaultWindow))
 	for _, l := range g.sorted() {

@@ -54,7 +54,7 @@ func (g *Grantor) pauseAlarm(now Instant, l *grantLease) string {
 // NodeView is one node as the arbiter heard it.
 type NodeView struct {
 	Node     string
-	BootID   string
+	Boot     string        // BootMark
 	HeardAgo time.Duration // -1: not since this arbiter started
 	Barred   bool
 	Twins    bool // two machines speak under this name
@@ -85,7 +85,7 @@ func (g *Grantor) View(now Instant) ClusterView {
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.nodes)) {
 		n := g.nodes[name]
-		nv := NodeView{Node: name, BootID: n.record().BootID, HeardAgo: -1, Barred: n.record().BarredBoot != "", Twins: now < n.twin}
+		nv := NodeView{Node: name, Boot: BootMark(n.record().BootID), HeardAgo: -1, Barred: n.record().BarredBoot != "", Twins: now < n.twin}
 		if len(n.boots) > 0 {
 			nv.HeardAgo = now.Sub(n.boots[len(n.boots)-1].last)
 		}

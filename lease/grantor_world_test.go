@@ -225,7 +225,15 @@ func (w *grantorWorld) run(command string) string {
 	if w.out.Len() == 0 {
 		return "ok\n"
 	}
-	return w.out.String()
+	return w.named(w.out.String())
+}
+
+// named writes boots' ids for their marks.
+func (w *grantorWorld) named(text string) string {
+	for p := range w.seqs {
+		text = strings.ReplaceAll(text, BootMark(p.BootID), p.BootID)
+	}
+	return text
 }
 
 func (w *grantorWorld) restart(how string) {
@@ -362,7 +370,7 @@ func (w *grantorWorld) message(verb, who string, kv map[string]string) {
 		_, off := kv["off"]
 		_, guarded := kv["guarded"]
 		_, check := kv["check"]
-		lease, body = "", Fence{Party: p, Seq: seq, Seen: seen, Target: kv["target"], Off: off, Guarded: guarded, Boot: kv["boot"], Check: check}
+		lease, body = "", Fence{Party: p, Seq: seq, Seen: seen, Target: kv["target"], Off: off, Guarded: guarded, Boot: BootMark(kv["boot"]), Check: check}
 	default:
 		w.t.Fatalf("unknown command %q", verb)
 	}
@@ -413,7 +421,7 @@ func (w *grantorWorld) view() {
 		fmt.Fprintln(&w.out)
 	}
 	for _, n := range v.Nodes {
-		fmt.Fprintf(&w.out, "%s boot=%s barred=%v twins=%v\n", n.Node, n.BootID, n.Barred, n.Twins)
+		fmt.Fprintf(&w.out, "%s boot=%s barred=%v twins=%v\n", n.Node, n.Boot, n.Barred, n.Twins)
 	}
 }
 

@@ -2,6 +2,8 @@ package lease
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -55,6 +57,16 @@ type Party struct {
 	Node     string
 	BootID   string
 	Instance Instance
+}
+
+// BootMark names a boot to whoever does not speak in it. The id itself is a secret between a node and its arbiter: without it
+// nobody releases, renews or adopts what the node holds, not with the node's key either. So no answer, status or log has it.
+func BootMark(id string) string {
+	if id == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:8])
 }
 
 // SameBoot reports whether p and q are the same node in the same boot.
@@ -161,7 +173,7 @@ type Fence struct {
 	Target  string
 	Off     bool   // it is to power down, not to boot anew
 	Guarded bool   // the asker vouches that a lease guards every resource of the cluster: who holds nothing runs nothing
-	Boot    string // the target's boot that an answer to this very fencing has named; "" in the first request
+	Boot    string // the BootMark that an answer to this very fencing has named; "" in the first request
 	Check   bool   // change nothing, only say how the target stands: OK is barred, Denied is not
 }
 
@@ -209,7 +221,7 @@ type Answer struct {
 	Paused     bool          // the record says paused
 	BarredBoot bool          // the asker's boot is barred
 	Off        bool          // Barred: it is to power down, not to boot anew
-	Boot       string        // Fence: the target's boot
+	Boot       string        // Fence: BootMark of the target
 	Quiet      time.Duration // Fence: how long the target was not heard; below 0: not since this arbiter started
 	Elapsed    time.Duration // the arbiter's clock since the first renewal of this epoch, to audit drift
 }

@@ -26,7 +26,7 @@ type Status struct {
 	Cluster      string  `json:"cluster"`
 	Node         string  `json:"node"`
 	Version      string  `json:"version"`
-	BootID       string  `json:"boot_id"`
+	Boot         string  `json:"boot_mark"` // names this boot
 	Instance     string  `json:"instance"`
 	UptimeS      float64 `json:"uptime_s"` // of the agent
 	ConfigDigest string  `json:"config_digest"`

@@ -128,7 +128,7 @@ type Fence struct {
 	Who
 	Off     bool   `json:"off,omitempty"`     // it is to power down, not to boot anew
 	Guarded bool   `json:"guarded,omitempty"` // the asker vouches that a lease guards every resource of the cluster
-	Boot    string `json:"boot,omitempty"`
+	Boot    string `json:"boot_mark,omitempty"`
 	Check   bool   `json:"check,omitempty"` // change nothing: ok is barred, denied is not
 }
 
@@ -156,8 +156,8 @@ type Answer struct {
 	ResumeAsk  bool     `json:"resume_ask,omitempty"`
 	Paused     bool     `json:"paused,omitempty"`
 	BarredBoot bool     `json:"barred_boot,omitempty"`
-	Off        bool     `json:"off,omitempty"`      // barred: it is to power down
-	Boot       string   `json:"boot,omitempty"`     // fence: the target's boot
+	Off        bool     `json:"off,omitempty"` // barred: it is to power down
+	Boot       string   `json:"boot_mark,omitempty"`
 	QuietNS    int64    `json:"quiet_ns,omitempty"` // fence: how long the target was not heard; below 0: not since the arbiter started
 	ElapsedNS  int64    `json:"elapsed_ns,omitempty"`
 }

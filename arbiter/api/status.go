@@ -94,8 +94,8 @@ type LeaseStatus struct {
 // NodeStatus is one node as the arbiter heard it.
 type NodeStatus struct {
 	Node       string  `json:"node"`
-	BootID     string  `json:"boot_id,omitempty"`
-	HeardAgoNS int64   `json:"heard_ago_ns"` // -1: not since the arbiter started
+	Boot       string  `json:"boot_mark,omitempty"` // names its boot; the id is a secret
+	HeardAgoNS int64   `json:"heard_ago_ns"`        // -1: not since the arbiter started
 	Barred     bool    `json:"barred,omitempty"`
 	Twins      bool    `json:"twins,omitempty"`
 	Report     *Report `json:"report,omitempty"`

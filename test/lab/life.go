@@ -71,7 +71,7 @@ const (
 
 // nodeStatus is the part of "leasedog status -o json" that is about the node.
 type nodeStatus struct {
-	BootID   string `json:"boot_id"`
+	Boot     string `json:"boot_mark"`
 	Instance string `json:"instance"`
 }
 
@@ -82,7 +82,7 @@ func (c *Cluster) agentOf(ctx context.Context, node string) (nodeStatus, LeaseSt
 		return nodeStatus{}, l, err
 	}
 	var n nodeStatus
-	if err := json.Unmarshal([]byte(text), &n); err != nil || n.BootID == "" || n.Instance == "" {
+	if err := json.Unmarshal([]byte(text), &n); err != nil || n.Boot == "" || n.Instance == "" {
 		return n, l, fmt.Errorf("the status of %s names no boot and no instance (%v)", node, err)
 	}
 	return n, l, nil
@@ -108,8 +108,8 @@ func (r *Run) expectHeldAs(ctx context.Context, was nodeStatus, epoch uint64, re
 			return err
 		case (n.Instance != was.Instance) != replaced:
 			return fmt.Errorf("its instance went from %s to %s", was.Instance, n.Instance)
-		case n.BootID != was.BootID:
-			return fmt.Errorf("its boot id went from %s to %s", was.BootID, n.BootID)
+		case n.Boot != was.Boot:
+			return fmt.Errorf("its boot id went from %s to %s", was.Boot, n.Boot)
 		case l.State != "held" || l.Epoch != epoch:
 			return fmt.Errorf("the lease is %s with epoch %d, it was held with epoch %d", l.State, l.Epoch, epoch)
 		}
@@ -208,8 +208,8 @@ func playRunDeleted(ctx context.Context, r *Run, files string) error {
 		n, l, err := r.agentOf(ctx, r.Holder)
 		if err == nil && len(r.Ends(r.Holder)) == 0 {
 			spoke = true
-			if n.BootID != was.BootID {
-				r.Fail("the boot id went from %s to %s within one boot", was.BootID, n.BootID)
+			if n.Boot != was.Boot {
+				r.Fail("the boot id went from %s to %s within one boot", was.Boot, n.Boot)
 				return nil
 			}
 			if now := fmt.Sprintf("%s epoch %d", l.State, l.Epoch); now != last {

@@ -152,6 +152,10 @@ func holdRules() []Rule {
 			"	l.holdEnd = Earlier(l.holdEnd, now.Add(max(hold, l.rec.Carry, speaks)))\n", "	_, _ = hold, speaks\n	l.holdEnd = now\n")},
 		{ID: "4.3.10", Without: "two boots that are both alive get no new grant", Edits: one(requestFile,
 			"			g.twins(now, n, last, p)\n", "			_ = last\n")},
+		{ID: "4.3.10", Without: "more boots than a machine can have are two machines", Edits: one(requestFile,
+			"if first := n.boots[0]; now.Sub(first.last) <= first.window {", "if first := n.boots[0]; false {")},
+		{ID: "4.3.4", Without: "nobody is told the id of a boot", Packages: []string{"arbiter"}, Edits: one("lease/protocol.go",
+			"	sum := sha256.Sum256([]byte(id))\n", "	if id != \"\" {\n		return id\n	}\n	sum := sha256.Sum256([]byte(id))\n")},
 		{ID: "4.3.11", Without: "a tick decides no expiry", Edits: one(grantorFile, "	case GrantorTick:\n", "	case GrantorTick:\n		g.decide(now)\n")},
 		{ID: "4.3.11", Without: "expiry is decided only after draining", Edits: one(grantorFile,
 			"func (g *Grantor) settle(now Instant) {\n", "func (g *Grantor) settle(now Instant) {\n	g.decide(now)\n")},
@@ -232,5 +236,7 @@ func recoveryRules() []Rule {
 			"		if len(l.reported) < 2 || now", "		if now")},
 		{ID: "4.3.7", Without: "a grant that was never renewed ends with its store", Edits: one("lease/holder_send.go",
 			"	case h.phase == Winning && h.sent == 0 && a.Stamp.StoreID != h.granter:\n", "	case false:\n")},
+		{ID: "4.3.7", Without: "a holder that was heard, and that a claim contradicts, is waited for", Edits: []Edit{
+			{renewFile, "		if l.first != 0 && !was.SameBoot(op.rec.Holder) {\n", "		_ = was\n		if false {\n"}}},
 	}
 }
