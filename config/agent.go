@@ -61,6 +61,8 @@ type AgentArbiter struct {
 	CA   string // bundle of the CAs that are trusted
 	Cert string // this node's certificate, which says who it is
 	Key  string
+
+	KeyCredential string // systemd's name of the key instead of Key, or ""
 }
 
 // Where "leasedog join" puts a node's certificate when the configuration says nothing else.
@@ -174,6 +176,10 @@ func readArbiterURLs(t *table, insecure bool) AgentArbiter {
 	a := AgentArbiter{URLs: t.list("urls"), CA: t.text("ca", DefaultCA), Cert: t.text("cert", DefaultCert), Key: t.text("key", DefaultKey)}
 	for key, path := range map[string]*string{"ca": &a.CA, "cert": &a.Cert, "key": &a.Key} {
 		_, typed := t.values[key]
+		if key == "key" && !insecure && strings.HasPrefix(*path, credentialPrefix) {
+			a.Key, a.KeyCredential = readKey(t, *path)
+			continue
+		}
 		switch {
 		case typed && insecure:
 			t.bad(key, "has no effect with insecure = true", "remove it, or remove insecure = true and use https:// urls")

@@ -127,7 +127,9 @@ func readArbiter(t *table) Arbiter {
 	if a.CertLife < minCertLife {
 		t.bad("cert_life", fmt.Sprintf("%v is too short", a.CertLife), fmt.Sprintf("use at least %v", minCertLife))
 	}
-	readKey(t, &a)
+	if text := t.text("key", ""); text != "" {
+		a.Key, a.KeyCredential = readKey(t, text)
+	}
 	a.Clusters = readClusters(t)
 	a.AllowInsecureFrom = readNetworks(t, "allow_insecure_from")
 	a.Classic = readClassic(t.table("classic"))
@@ -155,21 +157,20 @@ func readArbiter(t *table) Arbiter {
 // credentialPrefix names a credential of systemd instead of a path (LoadCredential= of systemd.exec(5)).
 const credentialPrefix = "credential:"
 
-// readKey reads where the arbiter's key is, if not in the folder.
-func readKey(t *table, a *Arbiter) {
-	text := t.text("key", "")
+// readKey reads where a key is.
+func readKey(t *table, text string) (path, credential string) {
 	name, isCredential := strings.CutPrefix(text, credentialPrefix)
 	switch {
-	case text == "":
 	case !isCredential && filepath.IsAbs(text) && filepath.Clean(text) == text:
-		a.Key = text
+		return text, ""
 	case !isCredential:
 		t.bad("key", fmt.Sprintf("%q is not an absolute path", text), `begin with '/', or write "credential:NAME"`)
 	case name == "." || name == ".." || !regexp.MustCompile(`^[A-Za-z0-9._-]{1,255}$`).MatchString(name):
 		t.bad("key", fmt.Sprintf("%q is not a credential's name", name), "use 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-', as LoadCredential= has it")
 	default:
-		a.KeyCredential = name
+		return "", name
 	}
+	return "", ""
 }
 
 func readClusters(root *table) []Cluster {

@@ -182,6 +182,7 @@ func TestAgentRefuses(t *testing.T) {
 		"url scheme":         {edit(t, `http://`, ``), []string{`is not a url`}},
 		"url twice":          {edit(t, `["http://10.0.9.1:7443"]`, `["http://a:1", "http://a:1"]`), []string{`t:5:23: arbiter.urls[1]: "http://a:1" is listed twice`}},
 		"ca":                 {edit(t, `urls =`, "ca = \"/x\"\nurls ="), []string{`t:5:1: arbiter.ca: has no effect with insecure = true`}},
+		"key credential":     {edit(t, `urls =`, "key = \"credential:k\"\nurls ="), []string{`t:5:1: arbiter.key: has no effect with insecure = true`}},
 		"cert":               {edit(t, `urls =`, "cert = \"/x\"\nurls ="), []string{`t:5:1: arbiter.cert: has no effect with insecure = true`}},
 		"key":                {edit(t, `urls =`, "key = \"/x\"\nurls ="), []string{`t:5:1: arbiter.key: has no effect with insecure = true`}},
 		"key relative": {strings.Replace(strings.Replace(good, "insecure = true\n", "", 1), `urls = ["http:`, "key = \"x.key\"\nurls = [\"https:", 1),
@@ -584,6 +585,20 @@ func TestSecureByDefault(t *testing.T) {
 	a, err := ParseAgent(strings.NewReader(text), "t")
 	if err != nil || a.Insecure || a.Arbiter.CA != DefaultCA || a.Arbiter.Cert != DefaultCert || a.Arbiter.Key != DefaultKey {
 		t.Errorf("%+v %v", a.Arbiter, err)
+	}
+	for key, want := range map[string]string{"/k": "", "credential:node.key": "node.key"} {
+		a, err := ParseAgent(strings.NewReader(strings.Replace(text, "urls =", "key = \""+key+"\"\nurls =", 1)), "t")
+		if err != nil || a.Arbiter.KeyCredential != want || (a.Arbiter.Key == "/k") != (want == "") {
+			t.Errorf("%s: %+v %v", key, a.Arbiter, err)
+		}
+		if again, err := ParseAgent(strings.NewReader(string(a.TOML())), "t"); err != nil || again.Arbiter.Key != a.Arbiter.Key || again.Arbiter.KeyCredential != want {
+			t.Errorf("%s, written and read: %+v %v", key, again.Arbiter, err)
+		}
+	}
+	for _, key := range []string{"credential:a/b", "credential:", "credential:..", "k"} {
+		if _, err := ParseAgent(strings.NewReader(strings.Replace(text, "urls =", "key = \""+key+"\"\nurls =", 1)), "t"); err == nil || !strings.Contains(err.Error(), "arbiter.key: ") {
+			t.Errorf("%s: %v", key, err)
+		}
 	}
 	x, err := ParseArbiter(strings.NewReader("# nothing\n"), "t")
 	if err != nil || x.Insecure || x.PKI != defaultPKI || x.CertLife != defaultCertLife || x.AllowInsecureFrom != nil {

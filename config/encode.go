@@ -26,7 +26,11 @@ func (a Agent) TOML() []byte {
 	if !a.Insecure {
 		line("ca", quote(a.Arbiter.CA))
 		line("cert", quote(a.Arbiter.Cert))
-		line("key", quote(a.Arbiter.Key))
+		key := a.Arbiter.Key
+		if a.Arbiter.KeyCredential != "" {
+			key = credentialPrefix + a.Arbiter.KeyCredential
+		}
+		line("key", quote(key))
 	}
 	b.WriteString("\n[watchdog]\n")
 	line("mode", quote(string(a.Watchdog.Mode)))

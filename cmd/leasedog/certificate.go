@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -17,9 +19,23 @@ import (
 	"github.com/leasedog/leasedog/pki"
 )
 
-// nodeFiles are where this node's certificate is.
+// nodeFiles are where this node's certificate is, and where its key is made.
 func nodeFiles(conf config.Agent) pki.Files {
-	return pki.Files{CA: conf.Arbiter.CA, Cert: conf.Arbiter.Cert, Key: conf.Arbiter.Key}
+	f := pki.Files{CA: conf.Arbiter.CA, Cert: conf.Arbiter.Cert, Key: conf.Arbiter.Key}
+	if conf.Arbiter.KeyCredential != "" {
+		f.Key = filepath.Join(filepath.Dir(f.Cert), filepath.Base(config.DefaultKey))
+	}
+	return f
+}
+
+// unitFiles are the same as this unit has them. A credential that it was not given is a file that is missing.
+func unitFiles(conf config.Agent) pki.Files {
+	f := nodeFiles(conf)
+	if name := conf.Arbiter.KeyCredential; name != "" {
+		// $CREDENTIALS_DIRECTORY of systemd.exec(5).
+		f.Key = filepath.Join(cmp.Or(os.Getenv("CREDENTIALS_DIRECTORY"), "/run/credentials/leasedog.service"), name)
+	}
+	return f
 }
 
 // openCredentials reads this node's certificate; nil with insecure = true. What cannot be used is refused, unless a lease
@@ -28,13 +44,17 @@ func openCredentials(conf config.Agent, held bool, log *logrus.Logger) (*pki.Liv
 	if conf.Insecure {
 		return nil, nil
 	}
-	live, err := pki.Open(nodeFiles(conf), pki.RoleNode, pki.NewClock(time.Now, boottime.Now))
+	files := unitFiles(conf)
+	live, err := pki.Open(files, pki.RoleNode, pki.NewClock(time.Now, boottime.Now))
 	if err == nil {
 		err = fitsConfig(conf, live.Current().Identity)
 	}
 	var file *pki.Error
 	if errors.As(err, &file) && errors.Is(err, fs.ErrNotExist) {
 		file.Do = `"leasedog-arbiter pki code" at the arbiter and "leasedog join" here get this node a certificate`
+		if name := conf.Arbiter.KeyCredential; name != "" && file.File == files.Key {
+			file.Do = fmt.Sprintf("\"systemctl edit leasedog\", and under [Service] LoadCredential=%s:PATH", name)
+		}
 	}
 	if err == nil || !held {
 		return live, err

@@ -88,6 +88,9 @@ func (j *joinOptions) self(cmd *cobra.Command, o *options) (pki.Files, pki.Ident
 			hint: "remove insecure there, at the other node and at the arbiter first"}
 	case err == nil:
 		files = nodeFiles(conf)
+		if name := conf.Arbiter.KeyCredential; name != "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "leasedog: the key will be in %s: move it to where the credential %s is loaded from\n", files.Key, name)
+		}
 		if j.cluster == "" {
 			j.cluster = conf.Cluster
 		}

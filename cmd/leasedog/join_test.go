@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +150,33 @@ func TestJoin(t *testing.T) {
 	}
 	if again, _ := os.ReadFile(j.dir + "/node.key"); bytes.Equal(again, key) {
 		t.Error("the key is the old one")
+	}
+}
+
+// A key that is a credential of systemd is made beside the certificate, and read from where the unit has its credentials.
+func TestKeyIsACredential(t *testing.T) {
+	j := newJoinable(t)
+	text, err := os.ReadFile(j.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`key = "[^"]*"`)
+	if err := os.WriteFile(j.conf, line.ReplaceAll(text, []byte(`key = "credential:k"`)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if rc, text := j.run("", "join", j.url, "--code", j.code("erp", "node1")); rc != 0 || !strings.Contains(text, "move it to where the credential k is loaded from") {
+		t.Fatalf("%d %s", rc, text)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", t.TempDir())
+	_, err = openCredentials(j.load(), false, quiet())
+	if code, hint := codeAndHint(err); code != exitConfig || !strings.Contains(hint, "LoadCredential=k:PATH") {
+		t.Errorf("without the credential: %d %q %v", code, hint, err)
+	}
+	if err := os.Rename(filepath.Join(j.dir, "node.key"), os.Getenv("CREDENTIALS_DIRECTORY")+"/k"); err != nil {
+		t.Fatal(err)
+	}
+	if live, err := openCredentials(j.load(), false, quiet()); err != nil || live.Current().Identity.String() != "leasedog://erp/node1" {
+		t.Errorf("%v", err)
 	}
 }
 
