@@ -95,6 +95,8 @@ type Options struct {
 	Preflight  func(ctx context.Context) (Preflight, error)
 	Token      func() (time.Duration, error) // Corosync's token timeout as configured
 	Now        func() lease.Instant
+	// Tell tells the arbiter what an administrator must act on here; nil: nobody is told.
+	Tell func(ctx context.Context, alarms []string) error
 	// Certificate describes what the node of that name proves itself with; nil: insecure. It may not wait.
 	Certificate func(node string) (*control.Certificate, []control.Alarm)
 
@@ -251,6 +253,9 @@ func (a *Agent) Run(ctx context.Context, signals <-chan os.Signal) error {
 	drivers.Go(func() { a.watch(ctx) })
 	drivers.Go(func() { a.watchConfiguration(ctx) })
 	drivers.Go(func() { a.watchPacemaker(ctx) })
+	if a.opt.Tell != nil {
+		drivers.Go(func() { a.tellAlarms(ctx) })
+	}
 	return a.loop(ctx, signals)
 }
 

@@ -6,9 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/leasedog/leasedog/agent/cause"
+	"github.com/leasedog/leasedog/agent/control"
 	"github.com/leasedog/leasedog/agent/hooks"
 	"github.com/leasedog/leasedog/lease"
 	"github.com/leasedog/leasedog/pcmk"
@@ -125,4 +127,42 @@ func (a *Agent) tellReset() {
 	_ = f.Close() // nothing was written to it
 	r := records[len(records)-1]
 	a.raise(hooks.Reset, r.Lease, lease.Epoch(r.Epoch), r.Text(a.kernelBoot))
+}
+
+// alarmsEvery is how often the alarms are told to the arbiter, which forgets them when it is restarted; alarmsLook is how soon
+// after a change.
+const (
+	alarmsEvery = time.Minute
+	alarmsLook  = 10 * time.Second
+)
+
+// tellAlarms lets "leasedog-arbiter status" show what an administrator must act on here. Nothing depends on it.
+func (a *Agent) tellAlarms(ctx context.Context) {
+	var told []string
+	at := lease.Instant(0)
+	for pause(ctx, alarmsLook) == nil {
+		var s control.Status
+		a.inLoop(func() { s = a.describe() })
+		alarms := []string{}
+		for _, al := range s.Alarms {
+			text := al.Text
+			if al.Hint != "" {
+				text += ": " + al.Hint
+			}
+			alarms = append(alarms, text)
+		}
+		now := a.opt.Now()
+		if told != nil && slices.Equal(told, alarms) && now.Sub(at) < alarmsEvery {
+			continue
+		}
+		one, cancel := context.WithTimeout(ctx, toolTime)
+		err := a.opt.Tell(one, alarms)
+		cancel()
+		if err != nil {
+			a.log.WithError(err).Debug("the arbiter was not told the alarms")
+			told = nil
+			continue
+		}
+		told, at = alarms, now
+	}
 }

@@ -100,10 +100,7 @@ func (a *Agent) describe() control.Status {
 		l := k.describe(now)
 		s.Leases = append(s.Leases, l)
 		s.Alarms = append(s.Alarms, k.pauseAlarms(now)...)
-		for _, text := range k.lastSurvey().alarms {
-			s.Alarms = append(s.Alarms, control.Alarm{Text: "lease " + k.name + ": " + text,
-				Hint: "leasedog constraints " + k.name + " --apply"})
-		}
+		s.Alarms = append(s.Alarms, k.lastSurvey().alarms...)
 	}
 	return s
 }
@@ -258,6 +255,7 @@ func (k *keeper) whereabouts(g pcmk.Guarded, st pcmk.Status, r *control.Resource
 			if pcmk.BaseID(found.ID) != p.ID {
 				continue
 			}
+			r.Disabled = r.Disabled || found.Target == pcmk.RoleStopped
 			active := found.Active == pcmk.Yes && (g.Role != pcmk.RolePromoted || found.Role == pcmk.RolePromoted)
 			if active && len(found.Nodes) > 0 {
 				r.Node = found.Nodes[0]

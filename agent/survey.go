@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/leasedog/leasedog/agent/control"
 	"github.com/leasedog/leasedog/lease"
 	"github.com/leasedog/leasedog/pcmk"
 )
@@ -38,7 +39,7 @@ type survey struct {
 	known       bool      // status was read
 	cannotRun   string    // why Pacemaker cannot run a resource here
 	maintenance lease.Tri // it leaves them alone
-	alarms      []string
+	alarms      []control.Alarm
 }
 
 // watch looks at the cluster until ctx ends.
@@ -220,7 +221,7 @@ func (a *Agent) surveyKeeper(ctx context.Context, k *keeper, phase lease.Phase, 
 			k.gate.saw(c.status.Attributes[a.node][k.gate.name])
 		}
 	}
-	s.alarms = k.ruleAlarms(plan, planErr, c)
+	s.alarms = k.ruleAlarms(phase, plan, planErr, c)
 	s.cannotRun, s.maintenance, reading.WhyNot = reading.CannotRun, reading.Maintenance, s.whyNot
 	k.mu.Lock()
 	k.survey = s
@@ -406,14 +407,35 @@ func mountedAtBoot(fstab, folder, device string) (string, error) {
 	return "", lines.Err()
 }
 
-// ruleAlarms are what an administrator must mend about the rules, whoever holds.
-func (k *keeper) ruleAlarms(plan pcmk.Plan, planErr error, c cluster) (out []string) {
+// ruleAlarms are what an administrator must mend about the rules and the guarded resources, whoever holds.
+func (k *keeper) ruleAlarms(phase lease.Phase, plan pcmk.Plan, planErr error, c cluster) (out []control.Alarm) {
+	if refused(planErr) && c.cibErr == nil {
+		hint := "mend the lease's resources in the configuration of both nodes and restart the agents"
+		if !mayWin(phase) {
+			hint = "what was guarded when the lease was won still is, and nobody takes over: " + hint
+		}
+		return []control.Alarm{{Text: "lease " + k.name + ": " + planErr.Error(), Hint: hint}}
+	}
 	if planErr != nil || c.cibErr != nil {
 		return nil
 	}
-	for _, s := range c.cib.CheckRules(plan.Rules(k.name)) {
+	rules := plan.Rules(k.name)
+	alarm := func(text string) {
+		out = append(out, control.Alarm{Text: "lease " + k.name + ": " + text, Hint: "leasedog constraints " + k.name + " --apply"})
+	}
+	for _, s := range c.cib.CheckRules(rules) {
 		if !s.Intact {
-			out = append(out, s.Reason)
+			alarm(s.Reason)
+		}
+	}
+	attributes, known := c.status.Attributes[k.a.node]
+	if _, open := attributes[k.gate.name]; len(out) > 0 || c.statusErr != nil || !known || open {
+		return out
+	}
+	// The attribute is absent here, and the rule stands: Pacemaker itself must say that the resource is banned.
+	for _, g := range c.status.EffectiveBans(rules, k.a.node) {
+		if !g.Closed {
+			alarm(fmt.Sprintf("constraint %s stands, and Pacemaker does not apply it: it shows no ban of %s on %s", g.ID(), g.Resource, g.Node))
 		}
 	}
 	return out

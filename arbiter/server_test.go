@@ -326,8 +326,14 @@ func TestAskingForAnUnknownClusterMakesNone(t *testing.T) {
 func TestStatusAndReport(t *testing.T) {
 	_, _, url := newTestServer(t)
 	post(url+leasePath+"acquire", acquire("a", 1))
-	if status, _, text := post(url+"/v1/clusters/erp/nodes/a/report", api.Report{Who: api.Who{Proto: 1, Node: "a", BootID: "b1"}, Version: "v9"}); status != 200 {
+	if status, _, text := post(url+"/v1/clusters/erp/nodes/a/report", api.Report{Who: api.Who{Proto: 1, Node: "a", BootID: "b1"}, Version: "v9", Alarms: []string{"no rule"}}); status != 200 {
 		t.Errorf("report: %d %s", status, text)
+	}
+	for _, alarms := range [][]string{{"a\x1b[2J"}, {"a\nb"}, {strings.Repeat("x", api.MaxAlarm+1)}, make([]string, api.MaxAlarms+1)} {
+		who := api.Who{Proto: 1, Node: "a"}
+		if status, _, text := post(url+"/v1/clusters/erp/nodes/a/report", api.Report{Who: who, Alarms: alarms}); status != 400 {
+			t.Errorf("alarms %q: %d %s", alarms, status, text)
+		}
 	}
 	resp, err := http.Get(url + "/v1/clusters/erp")
 	if err != nil {
@@ -339,9 +345,9 @@ func TestStatusAndReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := s.Clusters[0]
-	got := fmt.Sprintf("%v %s %s %d %s %s %s", s.Insecure, c.Cluster, c.Leases[0].State, c.Leases[0].Epoch, c.Leases[0].Holder,
-		c.Nodes[0].Node, c.Nodes[0].Report.Version)
-	if got != "true erp granted 1 a a v9" {
+	got := fmt.Sprintf("%v %s %s %d %s %s %s %s", s.Insecure, c.Cluster, c.Leases[0].State, c.Leases[0].Epoch, c.Leases[0].Holder,
+		c.Nodes[0].Node, c.Nodes[0].Report.Version, c.Nodes[0].Report.Alarms)
+	if got != "true erp granted 1 a a v9 [no rule]" {
 		t.Errorf("status = %s", got)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/leasedog/leasedog/arbiter/api"
 	"github.com/leasedog/leasedog/lease"
@@ -206,8 +208,9 @@ func (r *reader) request(verb string, text []byte) (body any, node string, err e
 
 // report reads what a node says about its leases. Without an instance it says nothing about them.
 func (r *reader) report(w api.Report) (body lease.Report, speaks bool, err error) {
+	r.alarms(w.Alarms)
 	if w.Instance == "" {
-		return body, false, nil
+		return body, false, r.err
 	}
 	body = lease.Report{Party: r.party(w.Who), Seq: w.Seq, Seen: lease.Stamp(w.Seen)}
 	if len(w.Leases) > maxReported {
@@ -220,6 +223,19 @@ func (r *reader) report(w api.Report) (body lease.Report, speaks bool, err error
 		body.Leases = append(body.Leases, lease.LeaseReport{Lease: l.Lease, SeenEpoch: lease.Epoch(l.SeenEpoch)})
 	}
 	return body, true, r.err
+}
+
+// alarms are for an administrator's terminal, and must be text there.
+func (r *reader) alarms(texts []string) {
+	if len(texts) > api.MaxAlarms {
+		r.fail("%d alarms in one report", len(texts))
+	}
+	for _, t := range texts {
+		unprintable := func(c rune) bool { return c == utf8.RuneError || !unicode.IsPrint(c) }
+		if len(t) > api.MaxAlarm || strings.ContainsFunc(t, unprintable) {
+			r.fail("an alarm of %d bytes: it must be printable, of %d bytes at most", len(t), api.MaxAlarm)
+		}
+	}
 }
 
 // maxReported bounds the leases of a node.

@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/leasedog/leasedog/arbiter/api"
 	"github.com/leasedog/leasedog/lease"
@@ -245,6 +247,39 @@ func (c *Client) Ask(ctx context.Context, name string, body any) (lease.Answer, 
 		errs = append(errs, r.err)
 	}
 	return lease.Answer{}, fmt.Errorf("%s: %w", verb, errors.Join(errs...))
+}
+
+// Tell sends a report that says nothing about leases: the version, the configuration and what an administrator must act on at
+// this node, cut to what the arbiter takes. ctx must have a deadline. An error means that no address took it.
+func (c *Client) Tell(ctx context.Context, alarms []string) error {
+	w := api.Report{Who: api.Who{Proto: api.Proto, Node: c.opt.Node}, Version: c.opt.Version, ConfigDigest: c.opt.ConfigDigest}
+	for _, a := range alarms[:min(len(alarms), api.MaxAlarms)] {
+		a = strings.Map(func(r rune) rune {
+			if r == utf8.RuneError || !unicode.IsPrint(r) {
+				return ' '
+			}
+			return r
+		}, a)
+		for len(a) > api.MaxAlarm {
+			_, size := utf8.DecodeLastRuneInString(a)
+			a = a[:len(a)-size]
+		}
+		w.Alarms = append(w.Alarms, a)
+	}
+	text, err := json.Marshal(w)
+	if err != nil {
+		return fmt.Errorf("tell the arbiter: %w", err)
+	}
+	path := strings.NewReplacer("{cluster}", url.PathEscape(c.opt.Cluster), "{node}", url.PathEscape(c.opt.Node)).Replace(api.PathReport)
+	var errs []error
+	for _, t := range c.targets {
+		_, err := t.post(ctx, path, text, 0)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return fmt.Errorf("tell the arbiter: %w", errors.Join(errs...))
 }
 
 // post sends one copy of a lease's request.

@@ -128,6 +128,34 @@ func TestAsk_Fence(t *testing.T) {
 	}
 }
 
+// A report of alarms is cut to what the arbiter takes, and one address that answers is enough.
+func TestTell(t *testing.T) {
+	var path string
+	var got api.Report
+	c, err := New(Options{Insecure: true, Cluster: "erp", Node: "node1", Version: "v9", ConfigDigest: "ab", RequestTimeout: time.Second, URLs: []string{
+		serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }),
+		serve(t, func(w http.ResponseWriter, r *http.Request) {
+			path = r.URL.Path
+			_ = json.NewDecoder(r.Body).Decode(&got)
+			a := good()
+			a.Seq = 0
+			_ = json.NewEncoder(w).Encode(a)
+		})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	alarms := append([]string{"a\x1b[2Jb\xffc", strings.Repeat("ä", api.MaxAlarm)}, make([]string, api.MaxAlarms)...)
+	if err := c.Tell(ctx, alarms); err != nil {
+		t.Fatal(err)
+	}
+	if path != "/v1/clusters/erp/nodes/node1/report" || got.Node != "node1" || got.Instance != "" || got.Version != "v9" || got.ConfigDigest != "ab" ||
+		len(got.Alarms) != api.MaxAlarms || got.Alarms[0] != "a [2Jb c" || got.Alarms[1] != strings.Repeat("ä", api.MaxAlarm/2) {
+		t.Errorf("%s %+v", path, got)
+	}
+}
+
 // What an acquire says of its node reaches the arbiter.
 func TestAsk_AcquireSaysAll(t *testing.T) {
 	var got string

@@ -114,6 +114,8 @@ type Resource struct {
 	Role  string `json:"role"`  // what is guarded: "Started" or "Promoted"
 	State string `json:"state"` // on this node: "running", "promoted", "stopped", "failed" or "unknown"
 	Node  string `json:"node"`  // where it is active as far as Pacemaker says; "" if nowhere or unknown
+
+	Disabled bool `json:"disabled,omitempty"` // Pacemaker is told to keep it, or a member of it, stopped: target-role
 }
 
 // Alarm is something that an administrator must act on.

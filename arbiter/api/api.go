@@ -169,8 +169,15 @@ type Report struct {
 	Leases       []LeaseReport `json:"leases,omitempty"`
 	Version      string        `json:"version,omitempty"`
 	ConfigDigest string        `json:"config_digest,omitempty"`
-	Cause        string        `json:"cause,omitempty"` // why its last boot ended, if it was reset
+	Cause        string        `json:"cause,omitempty"`  // why its last boot ended, if it was reset
+	Alarms       []string      `json:"alarms,omitempty"` // what an administrator must act on there: at most MaxAlarms, each of at most MaxAlarm bytes
 }
+
+// MaxAlarms bounds the alarms of a Report, MaxAlarm the bytes of one.
+const (
+	MaxAlarms = 16
+	MaxAlarm  = 400
+)
 
 // LeaseReport is a line of a Report. Its node holds nothing of the lease.
 type LeaseReport struct {

@@ -111,6 +111,13 @@ func printStatus(out io.Writer, s api.Status) error {
 				fmt.Fprintf(out, "  ! lease %s is %s\n", l.Lease, l.Alarm)
 			}
 		}
+		for _, n := range c.Nodes {
+			if n.Report != nil {
+				for _, a := range n.Report.Alarms {
+					fmt.Fprintf(out, "  ! %s says: %s\n", n.Node, a)
+				}
+			}
+		}
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		for _, l := range c.Leases {
 			fmt.Fprintf(w, "  lease %s\t%s\tepoch %d\t%s\t%s\n", l.Lease, l.State, l.Epoch, l.Holder, leaseDetail(l))

@@ -86,7 +86,7 @@ func runAgent(ctx context.Context, o *options) error {
 	return agent.New(agent.Options{
 		Certificate: certificate,
 		Config:      conf, ConfigPath: o.configPath, Version: version, Log: log,
-		Arbiter: client, Guard: theGuard(),
+		Arbiter: client, Tell: client.Tell, Guard: theGuard(),
 		Cluster: pcmk.New(command.Exec{}, tools, pcmk.Options{}), Units: &units{}, Notify: notify,
 		Preflight: preflight, Token: func() (time.Duration, error) { return corosyncToken(corosyncConf) },
 		Now: boottime.Now, RunDir: runDir, StateDir: stateDir, Proc: pcmk.DefaultProc, Fstab: "/etc/fstab",

@@ -194,6 +194,9 @@ func leaseText(b *strings.Builder, l control.Lease) {
 		if r.Node != "" {
 			text += ", active on " + r.Node
 		}
+		if r.Disabled {
+			text += ", disabled: pcs resource enable " + r.ID + ", or crm resource start " + r.ID
+		}
 		row(b, " guards", text)
 	}
 	switch {

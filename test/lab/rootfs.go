@@ -14,7 +14,7 @@ import (
 
 // sbd is left out on purpose: its unit is required by Corosync and Pacemaker and fails without a watchdog device.
 const rootfsPackages = "systemd,systemd-sysv,dbus,pacemaker,corosync,pacemaker-cli-utils,resource-agents,fence-agents," +
-	"crmsh,iproute2,iputils-ping,procps,nftables,curl,kmod,udev,chrony,libxml2-utils"
+	"crmsh,pcs,iproute2,iputils-ping,procps,nftables,curl,kmod,udev,chrony,libxml2-utils"
 
 // recipeVersion goes up when prepareRootfs changes, so that a cached root is not used with a newer lab.
 const recipeVersion = "1"
@@ -27,7 +27,7 @@ func maskedUnits() []string {
 		"chrony.service", "chronyd.service", "chrony-wait.service", "systemd-timesyncd.service",
 		"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer", "e2scrub_all.timer",
 		"e2scrub_reap.service", "logrotate.timer", "man-db.timer", "console-getty.service", "getty.target",
-		"systemd-resolved.service",
+		"systemd-resolved.service", "pcsd.service", "pcsd-ruby.service",
 	}
 }
 
