@@ -1,12 +1,14 @@
 package supply
 
 import (
+	"bytes"
 	"debug/buildinfo"
-	"encoding/json"
 	"fmt"
 	"runtime/debug"
 	"slices"
 	"strings"
+
+	"github.com/CycloneDX/cyclonedx-go"
 )
 
 // Module is one that is linked into a program.
@@ -83,57 +85,30 @@ func Licences(programs []Program) string {
 
 // Bill is a program's bill of materials: CycloneDX 1.6, as JSON.
 func Bill(p Program) ([]byte, error) {
-	type property struct {
-		Name  string `json:"name"`
-		Value string `json:"value"`
-	}
-	type id struct {
-		ID string `json:"id"`
-	}
-	type licenceChoice struct {
-		License id `json:"license"`
-	}
-	type component struct {
-		Type       string          `json:"type"`
-		Ref        string          `json:"bom-ref"`
-		Name       string          `json:"name"`
-		Version    string          `json:"version"`
-		PURL       string          `json:"purl"`
-		Licences   []licenceChoice `json:"licenses,omitempty"`
-		Properties []property      `json:"properties,omitempty"`
-	}
-	type dependency struct {
-		Ref       string   `json:"ref"`
-		DependsOn []string `json:"dependsOn"`
-	}
 	purl := func(path, version string) string { return "pkg:golang/" + path + "@" + version }
-	main := component{Type: "application", Name: p.Name, Version: p.Version, PURL: purl("github.com/leasedog/leasedog", p.Version) + "#cmd/" + p.Name}
-	main.Ref = main.PURL
-	bill := struct {
-		Format   string `json:"bomFormat"`
-		Spec     string `json:"specVersion"`
-		Version  int    `json:"version"`
-		Metadata struct {
-			Component component `json:"component"`
-		} `json:"metadata"`
-		Components   []component  `json:"components"`
-		Dependencies []dependency `json:"dependencies"`
-	}{Format: "CycloneDX", Spec: "1.6", Version: 1}
-	bill.Metadata.Component = main
-	all := dependency{Ref: main.Ref}
+	bill := cyclonedx.NewBOM()
+	main := cyclonedx.Component{Type: cyclonedx.ComponentTypeApplication, Name: p.Name, Version: p.Version,
+		PackageURL: purl("github.com/leasedog/leasedog", p.Version) + "#cmd/" + p.Name}
+	main.BOMRef = main.PackageURL
+	bill.Metadata = &cyclonedx.Metadata{Component: &main}
+	var components []cyclonedx.Component
+	var refs []string
 	for _, m := range p.Modules {
-		c := component{Type: "library", Name: m.Path, Version: m.Version, PURL: purl(m.Path, m.Version)}
-		c.Ref = c.PURL
+		c := cyclonedx.Component{Type: cyclonedx.ComponentTypeLibrary, Name: m.Path, Version: m.Version, PackageURL: purl(m.Path, m.Version)}
+		c.BOMRef = c.PackageURL
+		var licences cyclonedx.Licenses
 		for _, l := range m.Notice.Licences {
-			c.Licences = append(c.Licences, licenceChoice{id{l}})
+			licences = append(licences, cyclonedx.LicenseChoice{License: &cyclonedx.License{ID: l}})
 		}
+		c.Licenses = &licences
 		if m.Sum != "" {
-			c.Properties = []property{{"go:sum", m.Sum}}
+			c.Properties = &[]cyclonedx.Property{{Name: "go:sum", Value: m.Sum}}
 		}
-		bill.Components = append(bill.Components, c)
-		all.DependsOn = append(all.DependsOn, c.Ref)
+		components, refs = append(components, c), append(refs, c.BOMRef)
 	}
-	bill.Dependencies = []dependency{all}
-	text, err := json.MarshalIndent(bill, "", "  ")
-	return append(text, '\n'), err
+	bill.Components = &components
+	bill.Dependencies = &[]cyclonedx.Dependency{{Ref: main.BOMRef, Dependencies: &refs}}
+	var out bytes.Buffer
+	err := cyclonedx.NewBOMEncoder(&out, cyclonedx.BOMFileFormatJSON).SetPretty(true).EncodeVersion(bill, cyclonedx.SpecVersion1_6)
+	return out.Bytes(), err
 }

@@ -1,6 +1,7 @@
 package supply
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 const mit = `Permission is hereby granted, free of charge, to any person
@@ -109,6 +112,9 @@ func TestBillOfMaterials(t *testing.T) {
 	if got != want || bill.BomFormat != "CycloneDX" || bill.Metadata.Component.Name != "leasedog" || bill.Metadata.Component.Version != "v1.2.3" {
 		t.Errorf("%s\nwant %s\nin %s", got, want, text)
 	}
+	if err := schema(t).Validate(decoded(t, text)); err != nil {
+		t.Errorf("%v\nin %s", err, text)
+	}
 	all := Licences([]Program{p, p})
 	for _, want := range []string{"  example.org/a v2.0.0: MIT\n", "  std go1.26.8: MIT\n"} {
 		if strings.Count(all, want) != 1 {
@@ -126,6 +132,98 @@ func TestBillOfMaterials(t *testing.T) {
 	} {
 		if _, err := describe("x", info(c.dep), c.source); err == nil {
 			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// schema is that of CycloneDX 1.6, as the module has it that writes our bills.
+func schema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/CycloneDX/cyclonedx-go").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const base = "http://cyclonedx.org/schema/"
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	for name, file := range map[string]string{"bom-1.6.schema.json": "bom-1.6.schema.json", "spdx.schema.json": "spdx.schema.json",
+		"jsf-0.82.schema.json": "jsf-0.82.schemax.json"} {
+		text, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "schema", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.AddResource(base+name, decoded(t, text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := c.Compile(base + "bom-1.6.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func decoded(t *testing.T, text []byte) any {
+	t.Helper()
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// A real program: the one that writes the bills.
+func TestBillOfAProgram(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "supply")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/supply").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	p, err := Read(program, func(path, version string) (string, error) {
+		args := []string{"list", "-m", "-f", "{{.Dir}}", path + "@" + version}
+		if path == "std" {
+			args = []string{"env", "GOROOT"}
+		}
+		dir, err := exec.CommandContext(t.Context(), "go", args...).Output()
+		return strings.TrimSpace(string(dir)), err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := Bill(p)
+	if err != nil || len(p.Modules) < 2 {
+		t.Fatalf("%d modules, %v", len(p.Modules), err)
+	}
+	if err := schema(t).Validate(decoded(t, text)); err != nil {
+		t.Errorf("%v\nin %s", err, text)
+	}
+}
+
+// The schema finds what a bill could have wrong: a check that takes anything would prove nothing.
+func TestSchemaRefuses(t *testing.T) {
+	source := func(string, string) (string, error) { return module(t, "LICENSE", mit), nil }
+	p, err := describe("/x/leasedog", info(&debug.Module{Path: "example.org/a", Version: "v2.0.0", Sum: "h1:a="}), source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := Bill(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := schema(t)
+	if err := s.Validate(decoded(t, good)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range [][2]string{
+		{`"CycloneDX"`, `"Cyclone"`}, {`"type": "library"`, `"type": "module"`}, {`"name": "example.org/a",`, ``},
+		{`"id": "MIT"`, `"id": "mit licence"`}, {`"version": 1`, `"version": 0`}, {`"components"`, `"parts"`},
+		{`"ref": "pkg`, `"reference": "pkg`},
+	} {
+		bad := strings.Replace(string(good), c[0], c[1], 1)
+		if bad == string(good) {
+			t.Errorf("%s is not there:\n%s", c[0], good)
+		}
+		if s.Validate(decoded(t, []byte(bad))) == nil {
+			t.Errorf("%s instead of %s is taken", c[1], c[0])
 		}
 	}
 }
