@@ -50,9 +50,81 @@ func identityScenarios() []Scenario {
 		// it, on one node, is looked at besides: a transition would end it, and take the whole hold.
 		{Name: "rotate-certificates", Config: short, Bound: 5 * noTransition, Run: playRotation,
 			About: "certificates live 60 s, and the CA is replaced: nothing moves, whoever connects anew meanwhile"},
+		{Name: "key-is-credential", Config: lanConfig(), Bound: noTransition, Run: playCredential,
+			About: "the keys of agent and arbiter become credentials of systemd while a lease is held: restarts move nothing"},
 		{Name: "insecure", Config: plain, Bound: noTransition, Run: playInsecure,
 			About: "plain HTTP, as it must be typed on both sides: every status says so, and a killed arbiter moves nothing"},
 	}
+}
+
+// keyMove moves a host's key out of its folder, and gives it to the unit as a credential. The undo is its reverse.
+func keyMove(unit, key, line, conf, directive string) (do, undo string) {
+	dropIn := "/etc/systemd/system/" + unit + ".d"
+	const away = "/etc/leasedog/lab-key"
+	store := fmt.Sprintf("cp %s %s", key, away)
+	if directive == "LoadCredentialEncrypted" {
+		store = fmt.Sprintf("systemd-creds encrypt --with-key=host --name=lab-key %s %s", key, away)
+	}
+	do = fmt.Sprintf("set -e; cp -p %[1]s %[1]s.lab; cp -p %[2]s %[2]s.lab; %[3]s; chmod 600 %[4]s; rm %[2]s; %[5]s; mkdir -p %[6]s; "+
+		"printf '[Service]\\n%[7]s=lab-key:%[4]s\\n' > %[6]s/lab.conf; systemctl daemon-reload; systemctl restart %[8]s",
+		conf, key, store, away, line, dropIn, directive, unit)
+	undo = fmt.Sprintf("rm -rf %[1]s %[2]s; mv %[3]s.lab %[3]s; mv %[4]s.lab %[4]s; systemctl daemon-reload; systemctl restart %[5]s",
+		dropIn, away, conf, key, unit)
+	return do, undo
+}
+
+// playCredential also wants the agent to stay in the mounts of the system: a namespace of its own would hide the unmounts of
+// the resource agents that it runs.
+func playCredential(ctx context.Context, r *Run) (err error) {
+	was, lease, err := r.agentOf(ctx, r.Holder)
+	if err != nil {
+		return err
+	}
+	const arbiterConfig = "/etc/leasedog/arbiter.toml"
+	toAgent, backAgent := keyMove(agentUnit, "/etc/leasedog/pki/node.key",
+		`sed -i '/^urls/a key = "credential:lab-key"' `+agentConfig, agentConfig, "LoadCredential")
+	toArbiter, backArbiter := keyMove(arbiterUnit, "/var/lib/leasedog-arbiter/pki/arbiter.key",
+		`sed -i '1a key = "credential:lab-key"' `+arbiterConfig, arbiterConfig, "LoadCredentialEncrypted")
+	shell := func(host, script string) func() error {
+		return func() error { _, err := r.Exec(ctx, host, "/bin/sh", "-c", script); return err }
+	}
+	for _, step := range []struct {
+		what, host, do, undo string
+		replaced             bool // another agent holds afterwards
+	}{
+		{"the agent's key is a credential", r.Holder, toAgent, backAgent, true},
+		{"the arbiter's key is an encrypted credential", Arbiter, toArbiter, backArbiter, false},
+	} {
+		defer func() { err = errors.Join(err, shell(step.host, step.undo)()) }()
+		if err := errors.Join(r.renewals(ctx, 2), r.Phase(ctx), r.Fault(step.what, shell(step.host, step.do))); err != nil {
+			return err
+		}
+		r.expectHeldAs(ctx, was, lease.Epoch, step.replaced)
+		if was, _, err = r.agentOf(ctx, r.Holder); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(r.renewals(ctx, 2), r.Fault("kill -9 the agent", func() error { return r.Kill(r.Holder, "agent") })); err != nil {
+		return err
+	}
+	r.expectHeldAs(ctx, was, lease.Epoch, true)
+	if was, _, err = r.agentOf(ctx, r.Holder); err != nil {
+		return err
+	}
+	same := "test $(readlink /proc/1/ns/mnt) = $(readlink /proc/$(systemctl show -p MainPID --value " + agentUnit + ")/ns/mnt)"
+	if err := shell(r.Holder, same)(); err != nil {
+		r.Fail("the agent has mounts of its own: %v", err)
+	}
+	if _, err := r.certificates(ctx); err != nil {
+		r.Fail("%v", err)
+	}
+	if err := r.outlastGuard(ctx); err != nil {
+		return err
+	}
+	r.expectHeldAs(ctx, was, lease.Epoch, false)
+	r.expectStays()
+	r.expectNoReset()
+	return nil
 }
 
 // playInsecure also wants to see it said.
