@@ -203,13 +203,16 @@ func (s *Server) renewCertificate(r *http.Request, p peer) (any, error) {
 	if err := s.scope(wants.Cluster, wants.Node, ""); err != nil {
 		return nil, err
 	}
-	return s.issue(pki.Request{Identity: wants, Key: key, Life: s.opt.CertLife, How: "renew"})
+	return s.issue(pki.Request{Identity: wants, Key: key, Life: s.opt.CertLife, How: "renew", Replaces: pki.Serial(p.Cert)})
 }
 
 func (s *Server) issue(req pki.Request) (any, error) {
 	cert, err := s.opt.Folder.Issue(req, s.opt.TLS.Clock().Now())
 	if errors.Is(err, pki.ErrNoCAKey) {
 		return nil, &failure{http.StatusServiceUnavailable, api.CodeUnavailable, "this arbiter issues no certificates: " + err.Error()}
+	}
+	if errors.Is(err, pki.ErrRevoked) {
+		return nil, forbid(pki.ReasonRevoked, "renew the certificate: %v", err)
 	}
 	if err != nil {
 		s.opt.Log.WithError(err).Error("no certificate could be issued")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/leasedog/leasedog/boottime"
 	"github.com/leasedog/leasedog/lease"
+	"github.com/leasedog/leasedog/pki"
 )
 
 // Reasons of refusals beside those of package pki and the verdicts of the protocol.
@@ -63,6 +64,9 @@ func (f *refusals) note(identity, address, reason, text string) {
 		text = strings.ToValidUTF8(text[:maxText], "") + "…"
 	}
 	key := identity + " " + reason
+	if reason == pki.ReasonOtherCA { // whoever it is has chosen that name, and may choose another one each time
+		key = nobody + " " + reason
+	}
 	now := boottime.Now()
 	f.mu.Lock()
 	f.counts[reason]++

@@ -302,6 +302,28 @@ func TestRefusedLater(t *testing.T) {
 		s.untouched(holder, "https", before)
 		s.told(pki.ReasonRevoked, nodeB, 0)
 	})
+	t.Run("revoked, and the arbiter has not read it yet", func(t *testing.T) {
+		s := newSecure(t, nil)
+		holder := s.as(node("erp", "a"))
+		s.hold(holder, "https")
+		before := s.view()
+		thief := s.with(s.credentials(s.folder, node("erp", "b"), year, s.wall.now()).Client())
+		renewal := api.Renewal{Proto: 1, CSR: s.csr(node("erp", "b"))}
+		if status, _, text := s.call(thief, "https", "POST", api.PathCert, renewal); status != 200 {
+			t.Fatalf("%d %s", status, text)
+		}
+		if n, err := s.folder.RevokeAll(node("erp", "b"), s.wall.now()); n != 2 || err != nil { // also what it got meanwhile
+			t.Fatal(n, err)
+		}
+		if status, _, text := s.call(thief, "https", "POST", api.PathCert, renewal); status != 403 || !strings.Contains(text, "revoked") {
+			t.Errorf("another certificate: %d %s", status, text)
+		}
+		if list, err := s.folder.Serials(node("erp", "b")); len(list) != 2 || err != nil {
+			t.Errorf("%d were issued (%v)", len(list), err)
+		}
+		s.untouched(holder, "https", before)
+		s.told(pki.ReasonRevoked, nodeB, 0)
+	})
 	for name, c := range map[string]struct {
 		path, identity string
 		who            pki.Identity
@@ -587,6 +609,13 @@ func TestRefusedIsNotAFlood(t *testing.T) {
 	s.server.refusals.note("somebody", "x", "long", strings.Repeat("é", maxHeader))
 	if line := s.log.lines[len(s.log.lines)-1]; len(line) > 2*maxText || !strings.Contains(line, "é… ") {
 		t.Errorf("a line of %d bytes", len(line))
+	}
+	before := len(s.log.lines)
+	for i := range 2 * maxSaid { // of no CA that is known, so each has any name that it likes
+		s.server.refusals.note(fmt.Sprintf("leasedog://erp/x%d", i), "x", pki.ReasonOtherCA, "z")
+	}
+	if n := len(s.log.lines) - before; n != 1 {
+		t.Errorf("names that nobody has proven made %d lines", n)
 	}
 	for i := range 3 * maxSaid {
 		s.server.refusals.note(fmt.Sprint(i), "x", "y", "z")

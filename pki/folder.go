@@ -67,6 +67,9 @@ func (f Folder) CAKey() string { return f.path(fileCAKey) }
 // ErrNoCAKey says that the CA's key is not here, which is a way to run an arbiter.
 var ErrNoCAKey = errors.New("the CA's key is not kept here")
 
+// ErrRevoked says that the certificate which is to be replaced was revoked.
+var ErrRevoked = errors.New("the certificate was revoked: it gets no other one")
+
 // Nobody holds the lock for long: after a few seconds somebody hangs, and that is told.
 const (
 	lockTries = 100
@@ -212,6 +215,7 @@ type Request struct {
 	Key      crypto.PublicKey
 	Life     time.Duration
 	How      string // "issue", "join" or "renew"
+	Replaces string // the serial number of the certificate that asks, or ""
 	CAKey    string // file; "" is the folder's own
 }
 
@@ -222,6 +226,15 @@ func (f Folder) Issue(r Request, now time.Time) (*x509.Certificate, error) {
 		return nil, err
 	}
 	defer unlock()
+	if r.Replaces != "" { // by the file, under the lock of Revoke: a thief must not be a few seconds ahead of it
+		revoked, err := f.Revoked()
+		if err != nil {
+			return nil, err
+		}
+		if revoked[r.Replaces] {
+			return nil, ErrRevoked
+		}
+	}
 	ca, err := f.Authority(r.CAKey)
 	if err != nil {
 		return nil, err
@@ -279,6 +292,26 @@ func (f Folder) Revoke(serials []string, note string, now time.Time) error {
 		return err
 	}
 	defer unlock()
+	return f.revoke(serials, note, now)
+}
+
+// RevokeAll revokes every certificate that was issued to an identity so far, and returns how many there are. What is being
+// renewed meanwhile is either on its list, or refused by it.
+func (f Folder) RevokeAll(id Identity, now time.Time) (int, error) {
+	unlock, err := f.lock()
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	serials, err := f.Serials(id)
+	if err != nil {
+		return 0, err
+	}
+	return len(serials), f.revoke(serials, id.String(), now)
+}
+
+// revoke is Revoke under the lock.
+func (f Folder) revoke(serials []string, note string, now time.Time) error {
 	revoked, text, err := readRevoked(f.path(fileRevoked), f.owner())
 	if err != nil {
 		return err

@@ -52,6 +52,21 @@ func (f Folder) Index() ([]Entry, error) {
 	return out, nil
 }
 
+// Serials lists the numbers of every certificate that was issued to an identity.
+func (f Folder) Serials(id Identity) ([]string, error) {
+	entries, err := f.Index()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		if e.Identity == id.String() {
+			out = append(out, e.Serial)
+		}
+	}
+	return out, nil
+}
+
 // record writes a certificate down. The caller holds the lock.
 func (f Folder) record(cert, ca *x509.Certificate, how string, now time.Time) error {
 	id, err := IdentityOf(cert)

@@ -233,12 +233,12 @@ func newPKIRevoke(p *pkiOptions) *cobra.Command {
 				return err
 			}
 			what := strings.Join(serials, " ")
+			var id pki.Identity
 			if len(args) == 2 {
-				id, err := pki.NodeIdentity(args[0], args[1])
-				if err != nil {
+				if id, err = pki.NodeIdentity(args[0], args[1]); err != nil {
 					return usageError("%v", err)
 				}
-				if serials, err = serialsOf(f, id); err != nil {
+				if serials, err = f.Serials(id); err != nil {
 					return err
 				}
 				what = id.String()
@@ -256,30 +256,22 @@ func newPKIRevoke(p *pkiOptions) *cobra.Command {
 					return err
 				}
 			}
-			if err := f.Revoke(serials, what, time.Now()); err != nil {
+			n := len(serials)
+			if len(args) == 2 { // one may have been renewed since
+				n, err = f.RevokeAll(id, time.Now())
+			} else {
+				err = f.Revoke(serials, what, time.Now())
+			}
+			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "revoked %d of %s\n", len(serials), what)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "revoked %d of %s\n", n, what)
 			return err
 		},
 	}
 	cmd.Flags().StringSliceVar(&serials, "serial", nil, "serial `number` of a certificate")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
-}
-
-func serialsOf(f pki.Folder, id pki.Identity) ([]string, error) {
-	entries, err := f.Index()
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, e := range entries {
-		if e.Identity == id.String() {
-			out = append(out, e.Serial)
-		}
-	}
-	return out, nil
 }
 
 func newPKIRoll(p *pkiOptions) *cobra.Command {
