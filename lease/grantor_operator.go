@@ -12,10 +12,22 @@ func (g *Grantor) operatorRecover(now Instant, ev OperatorRecover) {
 		g.reply(ev.ID, Answer{Verdict: Refused, Reason: "the cluster is not in recovery"})
 	case g.suspect || !g.canAdd() || !g.mayWrite(now):
 		g.reply(ev.ID, Answer{Verdict: Unavailable, Reason: "the store cannot be written now, or no node has spoken yet: try again"})
+	case now < g.deniedUntil():
+		g.reply(ev.ID, Answer{Verdict: Refused, Reason: fmt.Sprintf("a claim contradicts a holder that was heard lately, and may still run: "+
+			"try again in %v", left(now, g.deniedUntil()).Round(time.Second/10))})
 	default:
 		g.skipEpochs()
 		g.finishRecovery("an operator's recover", []RequestID{ev.ID})
 	}
+}
+
+// deniedUntil is when the last holder that a claim contradicts has no hold left.
+func (g *Grantor) deniedUntil() Instant {
+	until := Instant(0)
+	for _, l := range g.leases {
+		until = Later(until, l.denied)
+	}
+	return until
 }
 
 // recoverLead is how many epochs a node may have won that nobody else has heard of.
