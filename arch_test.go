@@ -170,6 +170,7 @@ func TestRestrictedImports(t *testing.T) {
 		{"log/slog", "", "there is one logger"},
 		{"go.etcd.io/bbolt", "arbiter/store/...", "one engine, one room"},
 		{"github.com/spf13/cobra", "cmd/...", "verbs belong to the commands"},
+		{"github.com/beevik/ntp", "ntpaudit", "nobody else may ask for the wall clock of others"},
 		{"github.com/pelletier/go-toml", "config", "one reader of configuration"},
 		{module + "/test", "test/...", "production never depends on the laboratory"},
 		{module + "/sim", "sim/... cmd/leasedog", "production never depends on the simulator; one verb shows it"},
