@@ -48,6 +48,7 @@ type Agent struct {
 	Insecure bool   // no TLS: anybody on the arbiter's network may take the leases
 	Arbiter  AgentArbiter
 	Watchdog Watchdog
+	Clock    Clock
 	Leases   []Lease
 
 	budget lease.Budget
@@ -167,6 +168,7 @@ func readAgent(t *table) Agent {
 	a.Arbiter = readArbiterURLs(t.table("arbiter"), a.Insecure)
 	a.Watchdog = readWatchdog(t.table("watchdog"))
 	a.budget = readBudget(t, a.Watchdog)
+	a.Clock = readClock(t.table("clock"))
 	a.Leases = readLeases(t)
 	t.finish()
 	return a

@@ -160,6 +160,15 @@ func TestAgentRefuses(t *testing.T) {
 		"duration long":      {edit(t, "", `leave_timeout = "721h"`), []string{`"721h" is too long`}},
 		"budget negative":    {edit(t, "", "[budget]\nttl = \"-1s\""), []string{`t:12:1: budget.ttl: "-1s" is not above 0`}},
 		"budget attempts":    {edit(t, "", "[budget]\nattempts = 0"), []string{`t:12:1: budget.attempts: 0 is out of range`}},
+		"ntp server":         {edit(t, "", "[clock]\nntp = [\"ntp 1\"]"), []string{`"ntp 1" is not a server`}},
+		"ntp port":           {edit(t, "", "[clock]\nntp = [\"ntp1:0\"]"), []string{`"ntp1:0" is not a server`}},
+		"ntp scheme":         {edit(t, "", "[clock]\nntp = [\"ntp://a\"]"), []string{`is not a server`}},
+		"ntp option":         {edit(t, "", "[clock]\nntp = [\"-v\"]"), []string{`is not a server`}},
+		"ntp twice":          {edit(t, "", "[clock]\nntp = [\"a\", \"b\", \"A:123\"]"), []string{`"A:123" is there twice`}},
+		"nine ntp servers":   {edit(t, "", "[clock]\nntp = [\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\"]"), []string{`names 9 servers`}},
+		"ntp too often":      {edit(t, "", "[clock]\nntp = [\"a\"]\nntp_every = \"10ms\""), []string{`10ms is too often`}},
+		"ntp too seldom":     {edit(t, "", "[clock]\nntp = [\"a\"]\nntp_every = \"2h\""), []string{`ntp_every`}},
+		"ntp_every alone":    {edit(t, "", "[clock]\nntp_every = \"2m\""), []string{`has no effect without ntp`}},
 		"budget drift":       {edit(t, "", "[budget]\ndrift_ppm = 100001"), []string{`100001 is out of range`}},
 		"budget safety":      {edit(t, "", "[budget]\nstop_budget = \"5s\""), []string{`t:11:2: budget: the budget is unsafe or useless: safety: (1+ρ)·[(L+S+J+c·(W+q))/(1−ρ)+K] ≤ H violated: 10.921320821s > 8.75s`}},
 		"budget liveness":    {edit(t, "", "[budget]\nattempts = 4"), []string{`liveness: n·R + T ≤ L violated: 3.75s > 3s`}},
@@ -438,6 +447,10 @@ func drawAgent(t *rapid.T) Agent {
 	}
 	if mode == WatchdogRequired {
 		a.Watchdog.Device = rapid.SampledFrom([]string{DeviceAuto, "/dev/watchdog0"}).Draw(t, "device")
+	}
+	if a.Clock.NTP = rapid.SampledFrom([][]string{nil, {"ntp1"}, {"10.0.9.2", "ntp2.example.net:1123", "[fd00::1]:123", "fd00::2"}}).
+		Draw(t, "ntp"); a.Clock.NTP != nil {
+		a.Clock.Every = time.Duration(rapid.Int64Range(int64(minEvery), int64(maxEvery)).Draw(t, "every"))
 	}
 	for i := range rapid.IntRange(1, 4).Draw(t, "leases") {
 		a.Leases = append(a.Leases, Lease{

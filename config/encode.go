@@ -37,6 +37,11 @@ func (a Agent) TOML() []byte {
 	line("device", quote(a.Watchdog.Device))
 	b.WriteString("\n[budget]\n")
 	a.writeBudget(line)
+	if len(a.Clock.NTP) > 0 {
+		b.WriteString("\n[clock]\n")
+		line("ntp", quoteList(a.Clock.NTP))
+		line("ntp_every", quoteDuration(a.Clock.Every))
+	}
 	for _, l := range a.Leases {
 		b.WriteString("\n[[lease]]\n")
 		line("name", quote(l.Name))
