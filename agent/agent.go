@@ -21,6 +21,7 @@ import (
 	"github.com/leasedog/leasedog/config"
 	"github.com/leasedog/leasedog/guard/guardapi"
 	"github.com/leasedog/leasedog/lease"
+	"github.com/leasedog/leasedog/ntpaudit"
 	"github.com/leasedog/leasedog/pcmk"
 	"github.com/leasedog/leasedog/systemd"
 )
@@ -97,6 +98,8 @@ type Options struct {
 	Now        func() lease.Instant
 	// Tell tells the arbiter what an administrator must act on here; nil: nobody is told.
 	Tell func(ctx context.Context, alarms []string) error
+	// NTP asks a server; nil: over the network.
+	NTP func(ctx context.Context, server string) (ntpaudit.Sample, error)
 	// Certificate describes what the node of that name proves itself with; nil: insecure. It may not wait.
 	Certificate func(node string) (*control.Certificate, []control.Alarm)
 
@@ -136,11 +139,13 @@ type Agent struct {
 
 	herald herald
 	alerts alerter // nil: none
+	clock  *ntpaudit.Audit
 
 	unguardedAt   lease.Instant        // the loop's: when it was told last that not everything is guarded
 	fencing       bool                 // the loop's: this node is barred and about to end
 	arbiterSilent bool                 // the loop's: that was told
 	peers         map[string]pcmk.Bool // the survey's: seen online, as was told
+	clockTold     clockSaid            // the survey's
 	certificateAt lease.Instant        // the survey's: when it was told last that the certificate needs somebody
 
 	lastCIB    *pcmk.CIB // the survey's
@@ -199,6 +204,7 @@ func New(opt Options) *Agent {
 	if opt.Alerts.Path != "" {
 		a.alerts = hooks.NewAlerts(opt.Alerts, a.log.Warnf)
 	}
+	a.clock = a.newAudit()
 	b := opt.Config.Budget()
 	a.base.Store(&b)
 	a.bud.Store(&b)
@@ -251,6 +257,7 @@ func (a *Agent) Run(ctx context.Context, signals <-chan os.Signal) error {
 		a.takeUp(ctx, k)
 	}
 	drivers.Go(func() { a.watch(ctx) })
+	drivers.Go(func() { a.clock.Work(ctx) })
 	drivers.Go(func() { a.watchConfiguration(ctx) })
 	drivers.Go(func() { a.watchPacemaker(ctx) })
 	if a.opt.Tell != nil {
@@ -528,6 +535,7 @@ func (a *Agent) noteJumps(found []guardapi.Jump) {
 	a.jumps = append(a.jumps, fresh...)
 	a.mu.Unlock()
 	for _, j := range fresh {
+		a.clock.Paused(ntpaudit.Pause{Until: j.S2, Size: j.Size})
 		for _, k := range a.keepers {
 			k.post(lease.Jumped{Until: j.S2, Size: j.Size})
 		}

@@ -215,11 +215,13 @@ func (k *keeper) send(s lease.Send) {
 		defer cancel()
 		answer, err := k.a.opt.Arbiter.Ask(ctx, k.name, s.Body)
 		_, poll := s.Body.(lease.Acquire)
-		k.a.noteContact(err, k.a.opt.Now().Sub(began), !poll)
+		came := k.a.opt.Now()
+		k.a.noteContact(err, came.Sub(began), !poll)
 		if err != nil {
 			k.post(lease.Failed{Seq: s.Seq, Err: err.Error()})
 			return
 		}
+		k.a.noteClock(began, came, answer.Clock)
 		k.post(lease.Answered{Seq: s.Seq, Answer: answer})
 	}()
 }

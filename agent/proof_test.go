@@ -203,6 +203,7 @@ func testKeeper(t *testing.T, f *fakeCluster, proc string) *keeper {
 		Now: func() lease.Instant { return lease.Instant(time.Now().UnixNano()) }}
 	b, _ := lease.Profile("lan")
 	a.bud.Store(&b)
+	a.clock = a.newAudit()
 	k := &keeper{a: a, name: "pg", conf: config.Lease{Name: "pg"}, files: newQueue(), guard: newQueue()}
 	k.gate = newGate("leasedog-pg", "node1", f, a.pacemakerDown, pollEvery, func(lease.Epoch) {})
 	k.ladder = &ladder{k: k}

@@ -96,6 +96,9 @@ func (a *Agent) describe() control.Status {
 		s.Certificate = c
 		s.Alarms = append(s.Alarms, alarms...)
 	}
+	clock, alarms := a.describeClock(now)
+	s.Clock = clock
+	s.Alarms = append(s.Alarms, alarms...)
 	for _, k := range a.keepers {
 		l := k.describe(now)
 		s.Leases = append(s.Leases, l)

@@ -97,6 +97,7 @@ func (a *Agent) surveyOnce(ctx context.Context) (restless, peace bool) {
 		a.tellPeers(c.status)
 	}
 	a.tellCertificate()
+	a.tellClock()
 	for i, k := range a.keepers {
 		if a.surveyKeeper(ctx, k, phases[i], c) {
 			restless = true
@@ -278,6 +279,7 @@ func (k *keeper) active(ctx context.Context, plan pcmk.Plan) lease.Tri {
 func (a *Agent) nodeGates(ctx context.Context, c cluster) (why []string) {
 	one, cancel := context.WithTimeout(ctx, toolTime)
 	defer cancel()
+	why = a.clockGate()
 	if err := a.opt.Units.Ping(one); err != nil {
 		why = append(why, fmt.Sprintf("systemd (PID 1) does not answer: %v", err))
 	}

@@ -107,6 +107,13 @@ func TestAuditOffset(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
+	if off, ok := v.WallOff(time.Minute); !ok || (off+3*time.Minute).Abs() > 10*ms {
+		t.Errorf("%v, %v", off, ok)
+	}
+	v.Servers[0].Offset, v.Servers[1].Offset = 0, 3*time.Minute
+	if off, ok := v.WallOff(time.Minute); ok {
+		t.Errorf("one of three is behind, one ahead: %v", off)
+	}
 }
 
 // A liar among three is shown to differ.

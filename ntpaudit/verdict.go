@@ -136,6 +136,27 @@ func vote(servers []Source, rho float64) Verdict {
 	return Verdict{Level: Unknown}
 }
 
+// WallOff is how far the wall clock is ahead, at least, by a majority of the servers, if that is more than a limit.
+func (v View) WallOff(limit time.Duration) (time.Duration, bool) {
+	for _, sign := range []time.Duration{1, -1} {
+		least := time.Duration(0)
+		off := func(s Source) bool {
+			by := sign*s.Offset - s.OffsetDoubt
+			if s.OffsetDoubt == 0 || by <= limit {
+				return false
+			}
+			if least == 0 || by < least {
+				least = by
+			}
+			return true
+		}
+		if most(v.Servers, off) {
+			return sign * least, true
+		}
+	}
+	return 0, false
+}
+
 // agreed is the rate that as many servers as possible can be right about at once, and how many these are (Marzullo): the
 // clocks of servers that tell the truth are one clock.
 func agreed(servers []Source) (best Rate, n int) {

@@ -34,6 +34,7 @@ type Status struct {
 
 	Certificate *Certificate `json:"certificate"` // null: insecure, or none could be read
 
+	Clock    *Clock   `json:"clock"` // null: from an agent that does not measure it
 	Watchdog Watchdog `json:"watchdog"`
 	Arbiter  Arbiter  `json:"arbiter"`
 	Budget   Budget   `json:"budget"`
@@ -47,6 +48,40 @@ type Certificate struct {
 	Serial   string  `json:"serial"`
 	CA       string  `json:"ca"` // short fingerprint
 	EndsInS  float64 `json:"ends_in_s"`
+}
+
+// Clock is how fast this node's clock was measured to run. Rates are positive where it gains.
+type Clock struct {
+	Verdict       string        `json:"verdict"`  // "unknown", "within" (drift_ppm), "warning" (beyond half of it) or "off" (beyond it)
+	Disagree      bool          `json:"disagree"` // those who should know do
+	Text          string        `json:"text,omitempty"`
+	DriftPPM      int           `json:"drift_ppm"`
+	NTP           *ClockRate    `json:"ntp"`   // what most of the servers agree on
+	Agree         int           `json:"agree"` // how many do
+	Servers       []ClockSource `json:"servers"`
+	Arbiter       ClockSource   `json:"arbiter"`
+	Pauses        int           `json:"pauses"` // of the machine, as the guard found them
+	PausedS       float64       `json:"paused_s"`
+	LastPauseAgoS *float64      `json:"last_pause_ago_s"`
+}
+
+// ClockRate bounds a rate, in parts per million.
+type ClockRate struct {
+	LowPPM  float64 `json:"low_ppm"`
+	HighPPM float64 `json:"high_ppm"`
+}
+
+// ClockSource is one clock that was measured against.
+type ClockSource struct {
+	Name         string     `json:"name,omitempty"`
+	Rate         *ClockRate `json:"rate"`
+	Enough       bool       `json:"enough"`         // it was measured long enough for a verdict
+	OffsetS      *float64   `json:"offset_s"`       // how far this node's wall clock is ahead of it
+	OffsetDoubtS *float64   `json:"offset_doubt_s"` // that may be off by as much
+	AnsweredAgoS *float64   `json:"answered_ago_s"` // the newest answer that was good for something
+	Problem      string     `json:"problem,omitempty"`
+	Steps        int        `json:"steps"`   // how often it was found to have gone back
+	Differs      bool       `json:"differs"` // from what most of the servers agree on
 }
 
 // Watchdog is what can reset this node, and what protects it from a pause from outside.

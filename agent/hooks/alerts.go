@@ -24,6 +24,7 @@ const (
 	PeerSilent         = "peer-silent" // Pacemaker does not see the other node
 	PeerBack           = "peer-back"
 	CertificateEnds    = "certificate-ends" // or cannot be used or renewed
+	ClockOff           = "clock-off"        // this node's clock runs too fast or too slow for a lease
 	Reset              = "reset"            // this node was reset in an earlier boot
 )
 

@@ -92,6 +92,7 @@ func statusText(st control.Status) string {
 	}
 	row(&b, "Arbiter", arbiterText(st.Arbiter))
 	row(&b, "Guard", watchdogText(st.Watchdog))
+	clockText(&b, st.Clock)
 	row(&b, "Budget", fmt.Sprintf("%s: renewed every %s, lost after %s, reset after %s, granted elsewhere after %s", st.Budget.Profile,
 		seconds(st.Budget.RenewEveryS), seconds(st.Budget.LossAfterS), seconds(st.Budget.HardDeadlineS), seconds(st.Budget.HoldS)))
 	if st.Budget.Warning != "" {
