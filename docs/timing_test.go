@@ -73,6 +73,7 @@ func timing(t *testing.T) []byte {
 	p("Nothing is ever moved to make it fit.\n")
 	profiles(t, p)
 	comfort(t, p)
+	clocks(t, p)
 	return out.Bytes()
 }
 
@@ -145,5 +146,39 @@ func comfort(t *testing.T, p func(string, ...any)) {
 			}
 		}
 		p("%s", row)
+	}
+}
+
+// holdsUpTo is the largest rate error of both sides, in steps of 100 ppm, for which a budget's safety line holds.
+func holdsUpTo(b lease.Budget) int {
+	for len(b.Violations()) == 0 {
+		b.DriftPPM += 100
+	}
+	return b.DriftPPM - 100
+}
+
+func clocks(t *testing.T, p func(string, ...any)) {
+	t.Helper()
+	p("\n## Clocks\n")
+	p("All this holds while no clock's rate is wrong by more than ρ. What time a clock shows does not matter, and it may be")
+	p("stepped. Each node measures how fast its CLOCK_BOOTTIME runs: against the arbiter's clock, whose readings come with every")
+	p("answer, and against NTP servers where `[clock]` names some.\n")
+	p("Two exchanges a and b with another clock bound the rate in between, whatever the network did: of the other clock at most")
+	p("b.in − a.out + e passed, and of this one at least b.sent − a.received; and the other way round. e is what both readings may")
+	p("be wrong by, by the server's own word (root delay / 2 + root dispersion + precision). A window is made longer until its")
+	p("interval is narrower than ρ/2, or wholly beyond ρ: with a doubt of d in each exchange (round trip + 2·e) that takes about")
+	p("4·d/ρ, and against the arbiter 20s at least. A verdict needs three windows in a row, wholly beyond its bound:\n")
+	p("| doubt of an exchange | arbiter: verdict after | NTP each 64s: verdict after |\n|---|---|---|")
+	for _, d := range []time.Duration{time.Millisecond, 5 * time.Millisecond, 20 * time.Millisecond, 100 * time.Millisecond} {
+		need := 4 * d * 1_000_000 / time.Duration(budgets(t)[0].DriftPPM)
+		const each = 64 * time.Second
+		p("| %v | %v | %v |", d, 3*max(need, 20*time.Second), 3*((need+each-1)/each)*each)
+	}
+	p("\nWhat is further off is found sooner. Beyond ρ/2: an alarm. Beyond ρ: the node does not compete. NTP servers need a")
+	p("majority of those that are configured, and a single one is overruled by an arbiter whose clock runs like this node's.\n")
+	p("The spare of a profile is room beyond ρ, for who knows that a clock of his is bad (both sides may be wrong by as much):\n")
+	p("| profile | ρ | safety holds up to |\n|---|---|---|")
+	for _, b := range budgets(t) {
+		p("| `%s` | %d ppm | %d ppm |", b.Profile, b.DriftPPM, holdsUpTo(b))
 	}
 }

@@ -38,7 +38,8 @@ type Scenario struct {
 // Scenarios returns the whole table, in the order in which it is best run: rows of one configuration follow each other.
 func Scenarios() []Scenario {
 	return slices.Concat(plainScenarios(), classicScenarios(), leaseScenarios(), faultScenarios(), lifeScenarios(), pauseScenarios(),
-		orderScenarios(), storeScenarios(), identityScenarios(), orderedScenarios(), habitScenarios(), hookScenarios(), packageScenarios(), fenceScenarios())
+		orderScenarios(), storeScenarios(), identityScenarios(), orderedScenarios(), habitScenarios(), hookScenarios(), packageScenarios(),
+		fenceScenarios(), clockScenarios())
 }
 
 // Select returns the named scenarios, or all. Short leaves those of "make test".

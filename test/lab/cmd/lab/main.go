@@ -83,5 +83,10 @@ func hiddenCommands(o *options) []*cobra.Command {
 	lock := &cobra.Command{Use: "lock-service", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return lab.ServeLock(cmd.Context(), listen) }}
 	lock.Flags().StringVar(&listen, "listen", ":8089", "address")
-	return []*cobra.Command{supervise, observe, beat, lock}
+	var at, manners string
+	ntp := &cobra.Command{Use: "ntp-server", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return lab.ServeNTP(cmd.Context(), at, manners) }}
+	ntp.Flags().StringVar(&at, "listen", ":123", "address")
+	ntp.Flags().StringVar(&manners, "manners", "", "file with what to do wrong")
+	return []*cobra.Command{supervise, observe, beat, lock, ntp}
 }
