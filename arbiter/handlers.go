@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"github.com/leasedog/leasedog/arbiter/api"
+	"github.com/leasedog/leasedog/boottime"
 	"github.com/leasedog/leasedog/lease"
 	"github.com/leasedog/leasedog/pki"
 )
@@ -272,6 +273,7 @@ func body(r *http.Request) ([]byte, error) {
 
 // lease is every request about a lease.
 func (s *Server) lease(r *http.Request, p peer, verb string) (any, error) {
+	came := boottime.Now()
 	clusterName, leaseName := r.PathValue("cluster"), r.PathValue("lease")
 	if !valid(s.names.cluster, clusterName) || !valid(s.names.lease, leaseName) {
 		return nil, bad("cluster %q or lease %q is not a name", clusterName, leaseName)
@@ -307,7 +309,9 @@ func (s *Server) lease(r *http.Request, p peer, verb string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return toWire(a), nil
+	w := toWire(a)
+	w.Clock = &api.Clock{ID: s.clockID, InNS: int64(came.Sub(s.started)), OutNS: int64(boottime.Now().Sub(s.started))}
+	return w, nil
 }
 
 // report keeps what a node says about itself, for the status, and tells the Grantor if it names its instance.

@@ -2,6 +2,7 @@ package arbiter
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -80,6 +81,8 @@ type Server struct {
 	limits   *limits
 	codes    *codes
 	leaves   leaves
+	clockID  string // names started, for who compares readings
+	started  lease.Instant
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -109,7 +112,7 @@ func New(opt Options) (*Server, error) {
 		return nil, fmt.Errorf("start arbiter: %w", err)
 	}
 	s := &Server{opt: opt, names: newNames(), clusters: map[string]*cluster{}, refusals: newRefusals(opt.Log), limits: newLimits(),
-		codes: newCodes(), leaves: leaves{of: map[string]*x509.Certificate{}}}
+		codes: newCodes(), leaves: leaves{of: map[string]*x509.Certificate{}}, clockID: rand.Text(), started: boottime.Now()}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.classic = newClassic(s, all)
 	for name, snap := range all {

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/leasedog/leasedog/arbiter/api"
+	"github.com/leasedog/leasedog/boottime"
 	"github.com/leasedog/leasedog/lease"
 )
 
@@ -177,6 +178,34 @@ func TestStandingByEndsAPauseOnRecord(t *testing.T) {
 }
 
 // TestLongPollIsAnsweredByTheRelease: the parked poll gets the lease with the release, not at its own end.
+// Every answer says what the arbiter's clock showed when the request came and when the answer left, also to who holds nothing.
+func TestAnswersTellTheClock(t *testing.T) {
+	other := ""
+	t.Run("another", func(t *testing.T) {
+		s, _, _ := newTestServer(t)
+		other = s.clockID
+	})
+	_, _, url := newTestServer(t)
+	before := boottime.Now()
+	_, first, _ := post(url+leasePath+"acquire", acquire("a", 1))
+	const wait = 30 * time.Millisecond
+	poll := acquire("b", 1)
+	poll.WaitNS = int64(wait)
+	_, second, _ := post(url+leasePath+"acquire", poll)
+	took := boottime.Now().Sub(before)
+	if first.Verdict != "granted" || second.Verdict != "denied" || first.Clock == nil || second.Clock == nil {
+		t.Fatalf("%+v, %+v", first, second)
+	}
+	a, b := *first.Clock, *second.Clock
+	if a.ID == "" || a.ID != b.ID || a.InNS < 0 || a.InNS > a.OutNS || a.OutNS > b.InNS || time.Duration(b.OutNS-b.InNS) < wait ||
+		time.Duration(b.OutNS-a.InNS) > took {
+		t.Errorf("%+v, then %+v within %v", a, b, took)
+	}
+	if a.ID == other {
+		t.Errorf("another arbiter's clock has the same name: %+v", a)
+	}
+}
+
 func TestLongPollIsAnsweredByTheRelease(t *testing.T) {
 	s, _, url := newTestServer(t)
 	post(url+leasePath+"acquire", acquire("a", 1))

@@ -382,6 +382,10 @@ func fromWire(w api.Answer, seq uint64) (lease.Answer, error) {
 	if w.Proto != api.Proto || w.Seq != seq || w.HoldNS < 0 || w.FreeInNS < 0 || w.ElapsedNS < 0 {
 		return lease.Answer{}, fmt.Errorf("the answer does not belong to this request (protocol %d, seq %d of %d)", w.Proto, w.Seq, seq)
 	}
+	// It is only looked at: one that makes no sense must not cost a renewal.
+	if c := w.Clock; c != nil && len(c.ID) <= api.MaxClockID && 0 <= c.InNS && c.InNS <= c.OutNS {
+		a.Clock = lease.ClockReading{ID: c.ID, In: time.Duration(c.InNS), Out: time.Duration(c.OutNS)}
+	}
 	if w.Echo != nil {
 		echo := lease.Stamp(*w.Echo)
 		a.Echo = &echo

@@ -55,6 +55,26 @@ func ask(t *testing.T, urls ...string) (lease.Answer, error) {
 	return c.Ask(ctx, "pg", renewal)
 }
 
+// The arbiter's clock is passed on where it makes sense. Where it does not, the answer stands without it.
+func TestAskClock(t *testing.T) {
+	for name, c := range map[string]struct {
+		clock *api.Clock
+		want  lease.ClockReading
+	}{
+		"none":          {nil, lease.ClockReading{}},
+		"good":          {&api.Clock{ID: "c", InNS: 5, OutNS: 7}, lease.ClockReading{ID: "c", In: 5, Out: 7}},
+		"goes back":     {&api.Clock{ID: "c", InNS: 7, OutNS: 5}, lease.ClockReading{}},
+		"before itself": {&api.Clock{ID: "c", InNS: -1, OutNS: 5}, lease.ClockReading{}},
+		"long name":     {&api.Clock{ID: strings.Repeat("c", api.MaxClockID+1), OutNS: 5}, lease.ClockReading{}},
+	} {
+		w := good()
+		w.Clock = c.clock
+		if a, err := ask(t, answering(t, w)); err != nil || a.Verdict != lease.OK || a.Clock != c.want {
+			t.Errorf("%s: %+v, %v", name, a, err)
+		}
+	}
+}
+
 func TestAsk(t *testing.T) {
 	var path string
 	var got api.Renew

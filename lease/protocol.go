@@ -224,4 +224,12 @@ type Answer struct {
 	Boot       string        // Fence: BootMark of the target
 	Quiet      time.Duration // Fence: how long the target was not heard; below 0: not since this arbiter started
 	Elapsed    time.Duration // the arbiter's clock since the first renewal of this epoch, to audit drift
+	Clock      ClockReading  // the same in every answer, and for who holds nothing; its server's, not the Grantor's
+}
+
+// ClockReading is what the arbiter's clock showed when a request came and when its answer left, counted from a start that ID
+// names. Only the difference of two readings with one ID means anything.
+type ClockReading struct {
+	ID      string // "": not told
+	In, Out time.Duration
 }

@@ -160,7 +160,19 @@ type Answer struct {
 	Boot       string   `json:"boot_mark,omitempty"`
 	QuietNS    int64    `json:"quiet_ns,omitempty"` // fence: how long the target was not heard; below 0: not since the arbiter started
 	ElapsedNS  int64    `json:"elapsed_ns,omitempty"`
+	Clock      *Clock   `json:"clock,omitempty"`
 }
+
+// Clock is the arbiter's clock when a request came and when its answer left, counted from a start that ID names. Only the
+// difference of two readings with one ID means anything: how fast the clock runs.
+type Clock struct {
+	ID    string `json:"id"`
+	InNS  int64  `json:"in_ns"`
+	OutNS int64  `json:"out_ns"`
+}
+
+// MaxClockID bounds the ID of a Clock.
+const MaxClockID = 64
 
 // Report is what a node says about itself, without asking for a lease. It grants nothing. One that names its instance also
 // says what its node has seen of the leases in it, and that it holds nothing of them.
