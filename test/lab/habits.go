@@ -47,6 +47,12 @@ func (r *Run) on(ctx context.Context, node string, argv ...string) error {
 	return err
 }
 
+// expectMoved is expectPlanned for a command that takes its own time: pcs and crmsh need a second or two before they act.
+func (r *Run) expectMoved(ctx context.Context) error {
+	r.expectTakeoverWithin(ctx, 20*time.Second)
+	return r.outlastGuard(ctx)
+}
+
 // runsNow waits until the group runs on a node and its canary lives.
 func (r *Run) runsNow(ctx context.Context, node string) error {
 	from := Now()
@@ -125,7 +131,7 @@ func playHabitStandby(ctx context.Context, r *Run) (err error) {
 	if err := r.Fault("pcs node standby "+first, func() error { return r.on(ctx, first, "pcs", "node", "standby", first) }); err != nil {
 		return err
 	}
-	if err := r.expectPlanned(ctx); err != nil {
+	if err := r.expectMoved(ctx); err != nil {
 		return err
 	}
 	for _, s := range []struct {
@@ -166,7 +172,7 @@ func playClusterStop(ctx context.Context, r *Run) (err error) {
 	if err := r.Fault("pcs cluster stop", func() error { return r.on(ctx, r.Holder, "pcs", "cluster", "stop") }); err != nil {
 		return err
 	}
-	if err := r.expectPlanned(ctx); err != nil {
+	if err := r.expectMoved(ctx); err != nil {
 		return err
 	}
 	l, _, err := r.Status(ctx, r.Holder)
@@ -205,7 +211,7 @@ func playHabitMove(ctx context.Context, r *Run) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.expectPlanned(ctx); err != nil {
+	if err := r.expectMoved(ctx); err != nil {
 		return err
 	}
 	if err := r.step("crm resource clear g-app", func() error { return r.on(ctx, r.Holder, "crm", "resource", "clear", "g-app") }); err != nil {
