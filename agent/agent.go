@@ -97,7 +97,7 @@ type Options struct {
 	Token      func() (time.Duration, error) // Corosync's token timeout as configured
 	Now        func() lease.Instant
 	// Tell tells the arbiter what an administrator must act on here; nil: nobody is told.
-	Tell func(ctx context.Context, alarms []string) error
+	Tell func(ctx context.Context, node string, alarms []string) error
 	// NTP asks a server; nil: over the network.
 	NTP func(ctx context.Context, server string) (ntpaudit.Sample, error)
 	// Certificate describes what the node of that name proves itself with; nil: insecure. It may not wait.

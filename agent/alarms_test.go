@@ -63,7 +63,7 @@ func TestTellAlarms(t *testing.T) {
 		a.preflight.Warnings = []string{"first"}
 		var told []string
 		fail := false
-		a.opt.Tell = func(_ context.Context, alarms []string) error {
+		a.opt.Tell = func(_ context.Context, _ string, alarms []string) error {
 			if fail {
 				return errors.New("no answer")
 			}

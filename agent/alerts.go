@@ -156,7 +156,7 @@ func (a *Agent) tellAlarms(ctx context.Context) {
 			continue
 		}
 		one, cancel := context.WithTimeout(ctx, toolTime)
-		err := a.opt.Tell(one, alarms)
+		err := a.opt.Tell(one, a.node, alarms)
 		cancel()
 		if err != nil {
 			a.log.WithError(err).Debug("the arbiter was not told the alarms")

@@ -344,7 +344,10 @@ func (s *Server) report(r *http.Request, p peer) (any, error) {
 	}
 	w.BootID, w.Instance = "", "" // a secret
 	err = c.do(r.Context(), func() {
-		if _, known := c.reports[node]; known || len(c.reports) < 16 {
+		if before, known := c.reports[node]; known || len(c.reports) < 16 {
+			if speaks {
+				w.Alarms = before.Alarms // what it says of its leases says nothing of them
+			}
 			c.reports[node] = w
 		}
 	})

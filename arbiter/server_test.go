@@ -358,6 +358,10 @@ func TestStatusAndReport(t *testing.T) {
 	if status, _, text := post(url+"/v1/clusters/erp/nodes/a/report", api.Report{Who: api.Who{Proto: 1, Node: "a", BootID: "b1"}, Version: "v9", Alarms: []string{"no rule"}}); status != 200 {
 		t.Errorf("report: %d %s", status, text)
 	}
+	me := api.Who{Proto: 1, Node: "a", BootID: "b1", Instance: "9-0000000000000009", Seq: 9}
+	if status, _, text := post(url+"/v1/clusters/erp/nodes/a/report", api.Report{Who: me, Version: "v9"}); status != 200 {
+		t.Errorf("report about leases: %d %s", status, text)
+	}
 	for _, alarms := range [][]string{{"a\x1b[2J"}, {"a\nb"}, {strings.Repeat("x", api.MaxAlarm+1)}, make([]string, api.MaxAlarms+1)} {
 		who := api.Who{Proto: 1, Node: "a"}
 		if status, _, text := post(url+"/v1/clusters/erp/nodes/a/report", api.Report{Who: who, Alarms: alarms}); status != 400 {

@@ -250,9 +250,9 @@ func (c *Client) Ask(ctx context.Context, name string, body any) (lease.Answer, 
 }
 
 // Tell sends a report that says nothing about leases: the version, the configuration and what an administrator must act on at
-// this node, cut to what the arbiter takes. ctx must have a deadline. An error means that no address took it.
-func (c *Client) Tell(ctx context.Context, alarms []string) error {
-	w := api.Report{Who: api.Who{Proto: api.Proto, Node: c.opt.Node}, Version: c.opt.Version, ConfigDigest: c.opt.ConfigDigest}
+// a node, cut to what the arbiter takes. ctx must have a deadline. An error means that no address took it.
+func (c *Client) Tell(ctx context.Context, node string, alarms []string) error {
+	w := api.Report{Who: api.Who{Proto: api.Proto, Node: node}, Version: c.opt.Version, ConfigDigest: c.opt.ConfigDigest}
 	for _, a := range alarms[:min(len(alarms), api.MaxAlarms)] {
 		a = strings.Map(func(r rune) rune {
 			if r == utf8.RuneError || !unicode.IsPrint(r) {
@@ -270,10 +270,10 @@ func (c *Client) Tell(ctx context.Context, alarms []string) error {
 	if err != nil {
 		return fmt.Errorf("tell the arbiter: %w", err)
 	}
-	path := strings.NewReplacer("{cluster}", url.PathEscape(c.opt.Cluster), "{node}", url.PathEscape(c.opt.Node)).Replace(api.PathReport)
+	path := strings.NewReplacer("{cluster}", url.PathEscape(c.opt.Cluster), "{node}", url.PathEscape(node)).Replace(api.PathReport)
 	var errs []error
 	for _, t := range c.targets {
-		_, err := t.post(ctx, path, text, 0)
+		err := t.exchange(ctx, http.MethodPost, path, text, func(resp *http.Response) error { return decodeInto(resp, &api.Answer{}) })
 		if err == nil {
 			return nil
 		}

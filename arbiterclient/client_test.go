@@ -152,14 +152,12 @@ func TestAsk_Fence(t *testing.T) {
 func TestTell(t *testing.T) {
 	var path string
 	var got api.Report
-	c, err := New(Options{Insecure: true, Cluster: "erp", Node: "node1", Version: "v9", ConfigDigest: "ab", RequestTimeout: time.Second, URLs: []string{
+	c, err := New(Options{Insecure: true, Cluster: "erp", Version: "v9", ConfigDigest: "ab", RequestTimeout: time.Second, URLs: []string{
 		serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }),
 		serve(t, func(w http.ResponseWriter, r *http.Request) {
 			path = r.URL.Path
 			_ = json.NewDecoder(r.Body).Decode(&got)
-			a := good()
-			a.Seq = 0
-			_ = json.NewEncoder(w).Encode(a)
+			_ = json.NewEncoder(w).Encode(api.Answer{Proto: api.Proto, Verdict: "ok"}) // all that the arbiter says
 		})}})
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +165,7 @@ func TestTell(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	alarms := append([]string{"a\x1b[2Jb\xffc", strings.Repeat("ä", api.MaxAlarm)}, make([]string, api.MaxAlarms)...)
-	if err := c.Tell(ctx, alarms); err != nil {
+	if err := c.Tell(ctx, "node1", alarms); err != nil {
 		t.Fatal(err)
 	}
 	if path != "/v1/clusters/erp/nodes/node1/report" || got.Node != "node1" || got.Instance != "" || got.Version != "v9" || got.ConfigDigest != "ab" ||
