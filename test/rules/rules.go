@@ -33,7 +33,9 @@ func (r Rule) packages() []string {
 }
 
 // Table is every rule, in the order of the design.
-func Table() []Rule { return slices.Concat(arbiterRules(), recoveryRules(), nodeRules(), guardRules()) }
+func Table() []Rule {
+	return slices.Concat(arbiterRules(), recoveryRules(), nodeRules(), clockRules(), guardRules())
+}
 
 // apply returns the changed text of each file of r.
 func (r Rule) apply(root string) (map[string]string, error) {
