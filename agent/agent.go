@@ -140,6 +140,7 @@ type Agent struct {
 	herald herald
 	alerts alerter // nil: none
 	clock  *ntpaudit.Audit
+	slept  time.Duration // for which this machine had been suspended when the agent started
 
 	unguardedAt   lease.Instant        // the loop's: when it was told last that not everything is guarded
 	fencing       bool                 // the loop's: this node is barred and about to end
@@ -204,7 +205,7 @@ func New(opt Options) *Agent {
 	if opt.Alerts.Path != "" {
 		a.alerts = hooks.NewAlerts(opt.Alerts, a.log.Warnf)
 	}
-	a.clock = a.newAudit()
+	a.clock, a.slept = a.newAudit(), boottime.Suspended()
 	b := opt.Config.Budget()
 	a.base.Store(&b)
 	a.bud.Store(&b)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/leasedog/leasedog/agent/control"
 	"github.com/leasedog/leasedog/agent/hooks"
+	"github.com/leasedog/leasedog/boottime"
 	"github.com/leasedog/leasedog/lease"
 	"github.com/leasedog/leasedog/ntpaudit"
 )
@@ -79,6 +80,10 @@ func (a *Agent) describeClock(now lease.Instant) (*control.Clock, []control.Alar
 	}
 	for _, s := range v.Servers {
 		c.Servers = append(c.Servers, clockSource(s, now))
+	}
+	// The two clocks are not read at once.
+	if slept := boottime.Suspended() - a.slept; slept > time.Second/10 {
+		c.SuspendedS = slept.Seconds()
 	}
 	if v.LastPause != 0 {
 		c.LastPauseAgoS = control.Known(now.Sub(v.LastPause).Seconds())

@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
 
+	"github.com/leasedog/leasedog/boottime"
 	"github.com/leasedog/leasedog/config"
 	"github.com/leasedog/leasedog/lease"
 	"github.com/leasedog/leasedog/pcmk"
@@ -203,7 +204,7 @@ func testKeeper(t *testing.T, f *fakeCluster, proc string) *keeper {
 		Now: func() lease.Instant { return lease.Instant(time.Now().UnixNano()) }}
 	b, _ := lease.Profile("lan")
 	a.bud.Store(&b)
-	a.clock = a.newAudit()
+	a.clock, a.slept = a.newAudit(), boottime.Suspended()
 	k := &keeper{a: a, name: "pg", conf: config.Lease{Name: "pg"}, files: newQueue(), guard: newQueue()}
 	k.gate = newGate("leasedog-pg", "node1", f, a.pacemakerDown, pollEvery, func(lease.Epoch) {})
 	k.ladder = &ladder{k: k}

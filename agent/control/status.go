@@ -62,6 +62,7 @@ type Clock struct {
 	Arbiter       ClockSource   `json:"arbiter"`
 	Pauses        int           `json:"pauses"` // of the machine, as the guard found them
 	PausedS       float64       `json:"paused_s"`
+	SuspendedS    float64       `json:"suspended_s"` // since the agent's start; a lease counts it
 	LastPauseAgoS *float64      `json:"last_pause_ago_s"`
 }
 

@@ -32,6 +32,9 @@ func clockText(b *strings.Builder, c *control.Clock) {
 	for _, s := range c.Servers {
 		row(b, " server", serverText(s))
 	}
+	if c.SuspendedS > 0 {
+		row(b, "", "was suspended for "+seconds(c.SuspendedS)+" since the agent's start")
+	}
 	if c.Pauses > 0 {
 		text := fmt.Sprintf("stood still %d times, %s in all", c.Pauses, seconds(c.PausedS))
 		if c.LastPauseAgoS != nil {
