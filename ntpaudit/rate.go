@@ -93,6 +93,8 @@ func (r Rate) meets(o Rate) bool { return r.Low <= o.High && o.Low <= r.High }
 // String says it in words that need no sign.
 func (r Rate) String() string {
 	switch {
+	case r.Low > million:
+		return "more than twice as fast"
 	case r.High >= unbounded:
 		return fmt.Sprintf("at least %+.0f ppm", r.Low)
 	case r.High-r.Low < 1:

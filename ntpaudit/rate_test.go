@@ -210,7 +210,8 @@ func TestSeriesCut(t *testing.T) {
 }
 
 func TestRateString(t *testing.T) {
-	for want, r := range map[string]Rate{"-3 to +12 ppm": {-3, 12}, "+5000 ppm": {5000, 5000.4}, "at least +900 ppm": {900, unbounded}} {
+	for want, r := range map[string]Rate{"-3 to +12 ppm": {-3, 12}, "+5000 ppm": {5000, 5000.4}, "at least +900 ppm": {900, unbounded},
+		"more than twice as fast": {unbounded, unbounded}} {
 		if got := r.String(); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}

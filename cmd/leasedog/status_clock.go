@@ -78,6 +78,9 @@ func rateText(s control.ClockSource) string {
 const tooFast = 1e9
 
 func rate(r control.ClockRate) string {
+	if r.LowPPM > 1e6 {
+		return "more than twice as fast"
+	}
 	if r.HighPPM > tooFast {
 		return fmt.Sprintf("%+.0f ppm or more", r.LowPPM)
 	}

@@ -126,6 +126,7 @@ type ClockSource struct {
 	Enough  bool   `json:"enough"`
 	Problem string `json:"problem"`
 	Differs bool   `json:"differs"`
+	Steps   int    `json:"steps"`
 }
 
 // clockOf asks a node about its clock and its alarms.
@@ -188,6 +189,7 @@ func lies() []struct {
 		return func(s ClockSource) bool { return strings.Contains(s.Problem, words) }
 	}
 	differs := func(s ClockSource) bool { return s.Differs }
+	stepped := func(s ClockSource) bool { return s.Steps > 1 }
 	heard := func(s ClockSource) bool { return s.Problem == "" }
 	return []struct {
 		name    string
@@ -202,7 +204,7 @@ func lies() []struct {
 		{"answers what was not asked", ntp.Manners{Stranger: true}, problem("match")},
 		{"sends half a packet", ntp.Manners{Short: true}, problem("invalid")},
 		{"is 10 years ahead", ntp.Manners{Offset: 10 * 365 * 24 * time.Hour}, heard},
-		{"is stepped by 3 s each 2 s", ntp.Manners{StepEvery: 2 * time.Second, Step: 3 * time.Second}, differs},
+		{"is stepped back by 3 s each 2 s", ntp.Manners{StepEvery: 2 * time.Second, Step: -3 * time.Second}, stepped},
 		{"stands still", ntp.Manners{Frozen: true}, differs},
 		{"sends a kiss of death", ntp.Manners{Stratum: stratum(0), Kiss: "RATE"}, problem("kiss of death RATE")}, // last: it is left alone
 	}
