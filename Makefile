@@ -37,6 +37,10 @@ N    ?= 1
 SEED ?=
 JOBS ?= 2
 
+# The rows of "make matrix", and the Debian releases if not all: make matrix ROWS="holder-isolated switchover" SUITES=bullseye,trixie
+ROWS   ?= all
+SUITES ?=
+
 # Seeds of "make sim".
 SEEDS ?= 20000
 
@@ -127,6 +131,9 @@ test: check unit sim lab-build ## everything that a change must pass, the short 
 
 lab: lab-build ## every scenario of the lab, N runs each: make lab N=3 (root)
 	bin/lab run all -n $(N) --jobs $(JOBS) $(if $(SEED),--seed $(SEED))
+
+matrix: lab-build ## the rows of the lab on every supported release: make matrix ROWS=switchover SUITES=bullseye,trixie N=3 (root)
+	bin/lab matrix $(ROWS) -n $(N) --jobs $(JOBS) $(if $(SUITES),--suite $(SUITES)) $(if $(SEED),--seed $(SEED))
 
 bench: lab-build ## what holding a lease costs on a real pair, beside Pacemaker's own daemons (root)
 	bin/lab bench

@@ -81,8 +81,7 @@ func (c *Cluster) Rootfs(ctx context.Context, suite string) (string, error) {
 	if err := c.Deps(ctx); err != nil {
 		return "", err
 	}
-	key := sha256.Sum256([]byte(suite + rootfsPackages + recipeVersion))
-	dir := filepath.Join(c.Repo, ".cache", "lab", suite, fmt.Sprintf("%x", key[:6]))
+	dir := c.rootfsDir(suite)
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return "", fmt.Errorf("make the cache: %w", err)
 	}
@@ -108,6 +107,12 @@ func (c *Cluster) Rootfs(ctx context.Context, suite string) (string, error) {
 		return "", fmt.Errorf("keep the root file system: %w", err)
 	}
 	return dir, nil
+}
+
+// rootfsDir is where the suite's root file system of this recipe is, or will be.
+func (c *Cluster) rootfsDir(suite string) string {
+	key := sha256.Sum256([]byte(suite + rootfsPackages + recipeVersion))
+	return filepath.Join(c.Repo, ".cache", "lab", suite, fmt.Sprintf("%x", key[:6]))
 }
 
 // bootstrap downloads the packages, showing that it is alive.

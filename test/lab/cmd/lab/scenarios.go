@@ -107,12 +107,7 @@ func play(cmd *cobra.Command, clusters []*lab.Cluster, selected []lab.Scenario, 
 		}
 	}
 	fmt.Fprintf(os.Stderr, "%d scenarios, %d runs each, %d side by side, seed %d\n", len(selected), f.n, len(clusters), f.seed)
-	results := lab.PlayAll(ctx, clusters, selected, f.suite, f.n, f.seed, func(c *lab.Cluster, line string) {
-		if len(clusters) > 1 {
-			line = fmt.Sprintf("%-6s %s", c.ID, line)
-		}
-		fmt.Fprintln(os.Stderr, line)
-	})
+	results := lab.PlayAll(ctx, clusters, selected, f.suite, f.n, f.seed, sayWith(clusters))
 	if !f.keep {
 		// A signal ends the plays; the clusters are taken down all the same.
 		if err := lab.DownAll(context.WithoutCancel(ctx), clusters); err != nil {
@@ -136,6 +131,16 @@ func play(cmd *cobra.Command, clusters []*lab.Cluster, selected []lab.Scenario, 
 		return errFailed
 	}
 	return nil
+}
+
+// sayWith prints what happens, with the cluster's name where several play.
+func sayWith(clusters []*lab.Cluster) func(*lab.Cluster, string) {
+	return func(c *lab.Cluster, line string) {
+		if len(clusters) > 1 {
+			line = fmt.Sprintf("%-6s %s", c.ID, line)
+		}
+		fmt.Fprintln(os.Stderr, line)
+	}
 }
 
 func printResults(results []lab.Result) {
