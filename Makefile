@@ -133,6 +133,9 @@ lab: lab-build ## every scenario of the lab, N runs each: make lab N=3 (root)
 	bin/lab run all -n $(N) --jobs $(JOBS) $(if $(SEED),--seed $(SEED))
 
 matrix: lab-build ## the rows of the lab on every supported release: make matrix ROWS=switchover SUITES=bullseye,trixie N=3 (root)
+	@roots=$$(bin/lab roots $(if $(SUITES),--suite $(SUITES))) && test -n "$$roots" && \
+	simulators=$$(printf '/usr/sbin/chroot %s /usr/sbin/crm_simulate;' $$roots) && \
+	LEASEDOG_CRM_SIMULATE="$${simulators%;}" $(GO) test ./pcmk -run '^TestRuleTruthTable$$' -count=1
 	bin/lab matrix $(ROWS) -n $(N) --jobs $(JOBS) $(if $(SUITES),--suite $(SUITES)) $(if $(SEED),--seed $(SEED))
 
 bench: lab-build ## what holding a lease costs on a real pair, beside Pacemaker's own daemons (root)

@@ -110,16 +110,12 @@ func (s SuiteResult) cell(row string) (word, text string) {
 func PlaySuite(ctx context.Context, clusters []*Cluster, rows []Scenario, suite string, n int, seed uint64,
 	say func(*Cluster, string)) (SuiteResult, error) {
 	res := SuiteResult{Suite: suite, Results: []Result{}}
-	err := clusters[0].offered(ctx, suite)
-	if errors.Is(err, errNotOffered) {
+	root, err := clusters[0].Offered(ctx, suite)
+	if errors.Is(err, ErrNotOffered) {
 		res.NotRun = err.Error()
 		say(clusters[0], suite+" is skipped: "+res.NotRun)
 		return res, nil
 	}
-	if err != nil {
-		return res, err
-	}
-	root, err := clusters[0].Rootfs(ctx, suite)
 	if err != nil {
 		return res, err
 	}
@@ -131,8 +127,16 @@ func PlaySuite(ctx context.Context, clusters []*Cluster, rows []Scenario, suite 
 	return res, ctx.Err()
 }
 
-// errNotOffered says that there is no such release where this machine gets its packages.
-var errNotOffered = errors.New("this machine's sources do not offer it")
+// ErrNotOffered says that there is no such release where this machine gets its packages.
+var ErrNotOffered = errors.New("this machine's sources do not offer it")
+
+// Offered is Rootfs for a suite that may not be to be had here: ErrNotOffered then.
+func (c *Cluster) Offered(ctx context.Context, suite string) (string, error) {
+	if err := c.offered(ctx, suite); err != nil {
+		return "", err
+	}
+	return c.Rootfs(ctx, suite)
+}
 
 // offered is nil when the suite's root file system is there or can be built.
 func (c *Cluster) offered(ctx context.Context, suite string) error {
@@ -156,7 +160,7 @@ func (c *Cluster) offered(ctx context.Context, suite string) error {
 	// As apt would fetch it, with its proxies and passwords. The address stays out of what is said.
 	url := strings.TrimSuffix(mirror, "/") + "/dists/" + suite + "/InRelease"
 	if _, err := run(ctx, "/usr/lib/apt/apt-helper", "download-file", url, filepath.Join(dir, "InRelease")); err != nil {
-		return fmt.Errorf("%w (or could not be reached: exit code %d)", errNotOffered, exitCode(err))
+		return fmt.Errorf("%w (or could not be reached: exit code %d)", ErrNotOffered, exitCode(err))
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func rootCommand() *cobra.Command {
 	root.PersistentFlags().StringVar(&o.name, "name", "lab", "name of the cluster; clusters of different names live side by side")
 	root.AddCommand(benchCommand(&o), depsCommand(&o), upCommand(&o), downCommand(&o), execCommand(&o), logsCommand(&o))
 	root.AddCommand(cutCommand(&o), healCommand(&o), freezeCommand(&o), thawCommand(&o), crashCommand(&o))
-	root.AddCommand(canaryCommand(&o), listCommand(), runCommand(&o), matrixCommand(&o), demoCommand(&o))
+	root.AddCommand(canaryCommand(&o), listCommand(), runCommand(&o), matrixCommand(&o), rootsCommand(&o), demoCommand(&o))
 	root.AddCommand(hiddenCommands(&o)...)
 	return root
 }

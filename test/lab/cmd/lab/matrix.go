@@ -83,3 +83,28 @@ func playSuite(cmd *cobra.Command, clusters []*lab.Cluster, selected []lab.Scena
 	res, err := lab.PlaySuite(ctx, clusters, selected, suite, f.n, f.seed, sayWith(clusters))
 	return res, errors.Join(err, lab.DownAll(context.WithoutCancel(ctx), clusters))
 }
+
+func rootsCommand(o *options) *cobra.Command {
+	suites := lab.Suites()
+	cmd := &cobra.Command{Use: "roots", Short: "Print the folder with each release's root file system, built when it is not there", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := o.open()
+			if err != nil {
+				return err
+			}
+			for _, suite := range suites {
+				root, err := c.Offered(cmd.Context(), suite)
+				if errors.Is(err, lab.ErrNotOffered) {
+					fmt.Fprintf(os.Stderr, "%s is skipped: %v\n", suite, err)
+					continue
+				}
+				if err != nil {
+					return err
+				}
+				fmt.Println(root)
+			}
+			return nil
+		}}
+	cmd.Flags().StringSliceVar(&suites, "suite", suites, "Debian releases")
+	return cmd
+}
