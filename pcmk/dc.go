@@ -71,16 +71,20 @@ func (c *Cluster) DCState(ctx context.Context) (DC, error) {
 
 var (
 	dcLine = regexp.MustCompile(`(?m)^Designated Controller is: (\S+)`)
-	noDC   = regexp.MustCompile(`(?mi)(DC|controller) (is )?not (yet )?elected`)
+	// "Designated Controller is: not yet elected" in 3.0.0; 2.0 and 2.1 say nothing, and wait for a DC.
+	noDC = regexp.MustCompile(`(?mi)(DC|controller) (is:? )?not (yet )?elected`)
 	// "Status of crmd@n: S_IDLE (ok)" in 2.0, "Controller on n in state S_IDLE: ok" since 2.1.
 	stateLine = regexp.MustCompile(`(?m)^(?:Status of crmd@(\S+): (S_[A-Z_]+) \((\S+)\)|Controller on (\S+) in state (S_[A-Z_]+): (\S+))\s*$`)
 )
 
 func parseDC(out string) (name string, known bool) {
+	if noDC.MatchString(out) {
+		return "", true
+	}
 	if m := dcLine.FindStringSubmatch(out); m != nil {
 		return m[1], true
 	}
-	return "", noDC.MatchString(out)
+	return "", false
 }
 
 func parseControllerState(out, name string) (string, error) {

@@ -10,7 +10,7 @@ import (
 // FuzzAnswers: what Pacemaker's tools say in words is either understood whole, or it is unknown.
 func FuzzAnswers(f *testing.F) {
 	for _, text := range []string{
-		"Designated Controller is: node1\n", "Designated Controller is: node1 3.0.0\n", "DC not yet elected\n",
+		"Designated Controller is: node1\n", "Designated Controller is: node1 3.0.0\n", "DC not yet elected\n", "Designated Controller is: not yet elected\n",
 		"Status of crmd@node1: S_IDLE (ok)\n", "Controller on node1 in state S_IDLE: ok\n", "Controller on node1 in state S_TRANSITION_ENGINE: ok\n",
 		"Operation monitor for p1 (ocf:heartbeat:Dummy) returned: 'not running' (7)\n",
 		"Operation force-check for p1:0 (ocf:heartbeat:Dummy) returned 0 (ok)\n",
