@@ -151,7 +151,7 @@ func (a *Agent) guardShows(ctx context.Context, name string) (*lease.GuardState,
 	}
 	for _, armed := range s.Armed {
 		if armed.Lease == name {
-			return &lease.GuardState{Epoch: armed.Epoch, Sent: armed.Sent, Until: armed.Until}, nil
+			return &lease.GuardState{Epoch: armed.Epoch, Sent: armed.Sent, Until: armed.Until, Watchdog: s.Watchdog}, nil
 		}
 	}
 	return nil, nil

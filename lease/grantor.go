@@ -25,6 +25,7 @@ type Grantor struct {
 	opt     GrantorOptions
 	cluster ClusterRecord
 	suspect bool // the first thing to do is to enter recovery under a new id
+	behind  bool // suspect, since a node was heard that has seen more than this record
 	leases  map[string]*grantLease
 	inOrder []*grantLease // the same, by name; replaced and never changed when one is added
 	nodes   map[string]*grantNode
@@ -330,6 +331,9 @@ func (g *Grantor) writeFailed(now Instant, x *grantTxn, err error) {
 		g.note(NoteAlarm, nil, "", "write error: no new grants until a write succeeds; renewals go on: %v", err)
 	}
 	g.broken, g.retryAt = true, now.Add(g.opt.RetryWrite)
+	if x.change.Cluster.Recovery && !g.cluster.Recovery {
+		g.doubt()
+	}
 	for _, op := range x.ops {
 		if op.kind != opCluster {
 			g.leases[op.rec.Lease].writing = false

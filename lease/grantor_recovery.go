@@ -66,6 +66,7 @@ func (g *Grantor) knownFormer(s Stamp) bool {
 // seen. r is judged again when that is on disk.
 func (g *Grantor) enterRecovery(now Instant, r Request) {
 	if !g.canAdd() || !g.mayWrite(now) || (g.inflight != nil && len(g.inflight.ops) > 0) {
+		g.doubt()
 		g.later(now, r)
 		return
 	}
@@ -90,12 +91,20 @@ func (g *Grantor) enterRecovery(now Instant, r Request) {
 		cause = "a cluster that was not known, and whose node has seen nothing: most likely new"
 	case missing:
 		cause = "this arbiter knows nothing of a cluster that is not new"
-	case g.suspect:
+	case g.suspect && !g.behind:
 		cause = "the store was restored, or has come to another machine"
 	}
 	g.recoveryFrom = now
 	g.write(c, grantOp{kind: opCluster}, Transition{Node: partyOf(r.Body).Node, What: whatRecovery, Cause: cause})
 	g.deferred = append(g.deferred, r)
+}
+
+// doubt makes a recovery the first thing to be written. Whatever is written before it, or in its place after a write error, would
+// hide the reason for it: the generation goes on.
+func (g *Grantor) doubt() {
+	if g.cluster.Stamp.StoreID != "" && !g.suspect {
+		g.suspect, g.behind = true, true
+	}
 }
 
 // knowsAnything reports whether a node has ever had to do with an arbiter.
@@ -426,7 +435,7 @@ func (g *Grantor) commitCluster(now Instant, c ClusterRecord) {
 	if entered {
 		g.recoveryFrom = now
 		g.freshNodes = map[string]bool{}
-		g.suspect = false
+		g.suspect, g.behind = false, false
 		for _, l := range g.leases {
 			l.reported, l.floor = nil, 0
 		}

@@ -17,7 +17,8 @@ func (g *Grantor) request(now Instant, r Request) {
 		g.askResume(now, r.ID, r.Lease)
 		return
 	}
-	if g.cluster.Stamp.StoreID == "" || g.suspect {
+	// What is noticed while the disk is bad waits for it, and who holds goes on meanwhile.
+	if g.cluster.Stamp.StoreID == "" || g.suspect && (!g.behind || g.mayWrite(now)) {
 		g.enterRecovery(now, r)
 		return
 	}

@@ -83,9 +83,10 @@ type RunRecord struct {
 
 // GuardState is what a running guard shows as armed for this lease.
 type GuardState struct {
-	Epoch Epoch
-	Sent  Instant
-	Until Instant
+	Epoch    Epoch
+	Sent     Instant
+	Until    Instant
+	Watchdog time.Duration // W as the guard has read it back from the device; 0: not known
 }
 
 // Events. Every Holder takes every event in every phase.

@@ -171,6 +171,11 @@ func (h *Holder) guardArmed(now Instant, ev Armed) {
 		h.step = stepGate
 		h.do(OpenGate{Epoch: h.epoch})
 	case h.phase == Resuming && h.step == stepArm:
+		if ev.Watchdog > h.budget.Watchdog { // another device than before the pause
+			h.note(true, "the pause goes on: the watchdog's real timeout is %v, this grant counts on %v", ev.Watchdog, h.budget.Watchdog)
+			h.step = stepSave
+			return
+		}
 		h.step, h.rearmed = stepRun, true
 		h.writeRun(RunHeld)
 	case h.phase == Paused && h.step == stepArm && ev.Sent == h.pauseSent: // not the answer to a renewal's extension

@@ -542,6 +542,23 @@ func TestHolder_ResumeStartsTheGuardAgain(t *testing.T) {
 	}
 }
 
+// A guard that found another device than before the pause guards nothing for this grant: the pause goes on.
+func TestHolder_ResumeWithALongerWatchdog(t *testing.T) {
+	r := pausedRig(t)
+	r.mute["Arm"] = true
+	r.step(ResumeAsked{})
+	r.answer(ans(OK, 7))
+	r.step(Armed{Epoch: 7, Until: r.now.Add(lan.HardDeadline()), Watchdog: lan.Watchdog + 1})
+	r.answer(ans(OK, 7))
+	r.wantPhase(Resuming)
+	r.mute["Arm"] = false
+	r.pass(lan.RenewEvery)
+	r.step(Tick{})
+	r.answer(ans(OK, 7))
+	r.answer(ans(OK, 7))
+	r.wantPhase(Held)
+}
+
 // The answer to a resume that was sent before a pause says nothing about that pause.
 func TestHolder_LateResumeAnswer(t *testing.T) {
 	r := newRig(t)

@@ -96,7 +96,8 @@ func (h *Holder) begin(now Instant, f Found) {
 	}
 	h.epoch, h.hold, h.party, h.budget, h.sent = r.Epoch, r.Hold, r.Party, r.Budget, r.Sent
 	h.owed = true // whether the earlier agent asked for a pause is not known
-	guarded := f.Guard != nil && f.Guard.Epoch == r.Epoch
+	// A grant that counts on a shorter watchdog than there is, which the earlier agent had no time to leave, guards nothing.
+	guarded := f.Guard != nil && f.Guard.Epoch == r.Epoch && f.Guard.Watchdog <= r.Budget.Watchdog
 	if f.Guard != nil {
 		h.armed = f.Guard.Until
 		h.sent = f.Guard.Sent

@@ -583,6 +583,16 @@ func TestHolder_TakesUp(t *testing.T) {
 			g.Sent = r.now.Add(-lan.LossAfter)
 			return Found{Record: record(r, RunHeld), Guard: g}
 		}, Losing, 0},
+		{"held, armed, with a longer watchdog than the grant counts on", func(r *rig) Found {
+			g := guardFor(r)
+			g.Watchdog = lan.Watchdog + 1
+			return Found{Record: record(r, RunHeld), Guard: g}
+		}, Losing, 0},
+		{"held, armed, with the watchdog that the grant counts on", func(r *rig) Found {
+			g := guardFor(r)
+			g.Watchdog = lan.Watchdog
+			return Found{Record: record(r, RunHeld), Guard: g}
+		}, Held, 7},
 		{"losing", func(r *rig) Found { return Found{Record: record(r, RunLosing), Guard: guardFor(r)} }, Losing, 0},
 		{"released", func(r *rig) Found { return Found{Record: record(r, RunReleased)} }, Losing, 0},
 		{"no record but armed", func(r *rig) Found { return Found{Guard: guardFor(r)} }, Losing, 0},

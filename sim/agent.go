@@ -130,7 +130,7 @@ func (n *node) guardShows(name string) *lease.GuardState {
 	if g := n.guard; g != nil && !g.frozen {
 		for i := range g.d.Armed() {
 			if l := g.d.Lease(i); l.Lease == name {
-				return &lease.GuardState{Epoch: l.Epoch, Sent: l.Sent, Until: l.Until}
+				return &lease.GuardState{Epoch: l.Epoch, Sent: l.Sent, Until: l.Until, Watchdog: n.device.Watchdog}
 			}
 		}
 	}

@@ -171,7 +171,9 @@ func (n *node) attribute(name string, e lease.Epoch) {
 	if !n.alive || r.attr == e {
 		return
 	}
-	if e == 0 && n.agent != nil && !n.agent.dead { // whoever closes the gate has lost the lease, or leaves it
+	// Whoever closes the gate has lost the lease, or leaves it. One that cannot write so to /run has not given it back either, and its
+	// successor, which finds it held, renewed and guarded, may go on.
+	if e == 0 && n.agent != nil && !n.agent.dead && !n.badDisk {
 		r.lost = max(r.lost, r.attr)
 	}
 	r.attr = e

@@ -72,7 +72,7 @@ func holderMistakes() []mistake {
 		{"the attribute is set although the guard did not arm", "any", []edit{
 			{"holder_become.go", "			h.lose(now, \"the guard does not arm: \"+ev.Err)\n", "			h.step = stepGate\n			h.do(OpenGate{Epoch: h.epoch})\n"}}},
 		{"a longer watchdog is not noticed", "hang", []edit{
-			{"holder_become.go", "		if ev.Watchdog > h.budget.Watchdog {", "		if false {"}}},
+			{"holder_become.go", "		if ev.Watchdog > h.budget.Watchdog {\n", "		if false {\n"}}},
 		{"an acknowledgement in losing brings the lease back", "agents", []edit{
 			{"holder_send.go", "	switch h.phase {\n	case Winning, Held, Leaving, Resuming, Paused:\n	default:\n		return\n	}\n",
 				"	if h.phase == Losing && a.Verdict == OK {\n		h.becomeHeld(now, \"revived\")\n	}\n"},

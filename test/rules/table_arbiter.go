@@ -129,6 +129,8 @@ func holdRules() []Rule {
 			{acquireFile, `g.suspect || g.cluster.Recovery || g.broken {`, `g.suspect || g.cluster.Recovery {`},
 			{grantorFile, "	if g.canAdd() && g.mayWrite(now) {\n", "	if g.canAdd() {\n"},
 			{grantorFile, "return !g.broken || now >= g.retryAt", "return true"}}},
+		{ID: "4.3.8", Without: "a recovery that could not be written is not forgotten", Edits: one(recoveryFile,
+			"		g.suspect, g.behind = true, true\n", "")},
 		{ID: "4.3.8", Without: "after a write error renewals go on", Edits: one(renewFile,
 			"	repeat := b.Seq == l.lastSeq && l.lastRenew",
 			"	if g.broken {\n		g.unavailable(r, \"the store is broken\")\n		return\n	}\n	repeat := b.Seq == l.lastSeq && l.lastRenew")},

@@ -111,6 +111,10 @@ func requestRules() []Rule {
 func handoverRules() []Rule {
 	return []Rule{
 		{ID: "4.4.7", Without: "held is taken up only while the guard shows it armed", Edits: one(stepFile, "	inTime := guarded && now", "	inTime := now")},
+		{ID: "4.4.7", Without: "held is taken up only with the watchdog that its grant counts on", Edits: one(stepFile,
+			" && f.Guard.Watchdog <= r.Budget.Watchdog\n", "\n")},
+		{ID: "4.4.9", Without: "a pause is resumed only with the watchdog that its grant counts on", Edits: one(becomeFile,
+			"		if ev.Watchdog > h.budget.Watchdog { // another", "		if false { // another")},
 		{ID: "4.4.7", Without: "held is taken up only before its deadline", Edits: one(stepFile,
 			"	inTime := guarded && now < h.sent.Add(h.budget.LossAfter)\n", "	inTime := guarded\n")},
 		{ID: "4.4.7", Without: "only the same boot takes it up", Edits: one(stepFile,
