@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -75,7 +76,7 @@ func (c *CIB) OrderFirst(id string, resources []string) (OrderFirst, error) {
 		case !c.ordered(id, r, "", "start", "promote"):
 			out.NotBehind = append(out.NotBehind, fmt.Sprintf("%s is not ordered behind %s: pcs constraint order %s then %s, or "+
 				"crm configure order o-%s Mandatory: %s %s", r, id, id, r, id, id, r))
-		case !c.together(r, id, "", "Started", "Promoted", "Master"):
+		case !c.together(r, id, "", "Started", "Promoted"):
 			out.NotBehind = append(out.NotBehind, fmt.Sprintf("%s is not kept with %s: pcs constraint colocation add %s with %s INFINITY, or "+
 				"crm configure colocation c-%s inf: %s %s", r, id, r, id, id, r, id))
 		}
@@ -90,7 +91,7 @@ func (c *CIB) OrderFirst(id string, resources []string) (OrderFirst, error) {
 func (c *CIB) StartsBehind(first string, guarded []Guarded) bool {
 	return len(guarded) > 0 && c.runsOnce(first) && !c.urgent() && !slices.ContainsFunc(guarded, func(g Guarded) bool {
 		if g.Role == RolePromoted {
-			return !c.ordered(first, g.ID, "promote") || !c.together(g.ID, first, "", "Started", "Promoted", "Master")
+			return !c.ordered(first, g.ID, "promote") || !c.together(g.ID, first, "", "Started", "Promoted")
 		}
 		return !c.ordered(first, g.ID, "", "start") || !c.together(g.ID, first, "", "Started")
 	})
@@ -166,12 +167,18 @@ func (c *CIB) ordered(first, then string, actions ...string) bool {
 	return false
 }
 
-// together looks for a mandatory colocation in its plain form, of rsc in one of these roles.
+// together looks for a mandatory colocation in its plain form, of rsc in one of these roles. A word for the promoted role that the
+// DC does not know is none of them.
 func (c *CIB) together(rsc, with string, roles ...string) bool {
 	for o := range c.root.at("configuration", "constraints").each("rsc_colocation") {
-		score := o.attr("score")
+		score, word := o.attr("score"), o.attr("rsc-role")
+		if c.isPromoted(word) {
+			word = string(RolePromoted)
+		} else if strings.EqualFold(word, string(RolePromoted)) {
+			continue
+		}
 		if o.attr("rsc") == rsc && o.attr("with-rsc") == with && (score == "INFINITY" || score == "+INFINITY") &&
-			slices.Contains(roles, o.attr("rsc-role")) && slices.Contains([]string{"", "Started"}, o.attr("with-rsc-role")) && o.child("rule") == nil && o.child("lifetime") == nil {
+			slices.Contains(roles, word) && slices.Contains([]string{"", "Started"}, o.attr("with-rsc-role")) && o.child("rule") == nil && o.child("lifetime") == nil {
 			return true
 		}
 	}

@@ -63,6 +63,25 @@ func roleName(version string) string {
 	return "Master"
 }
 
+// dcVersion is the version of the DC, whose scheduler reads the rules; "" if there never was one. While a cluster is upgraded the
+// DC is a node of the older version.
+func (c *CIB) dcVersion() string { return c.Option("dc-version").Value }
+
+// RuleVersion is the version to write rules for on a node of the local version: the DC's, if that is older.
+func (c *CIB) RuleVersion(local string) string {
+	if dc := c.dcVersion(); dc != "" && roleName(dc) == "Master" {
+		return dc
+	}
+	return local
+}
+
+// isPromoted reports whether a word means the promoted role to this cluster. Pacemaker ignores its case, and pcs 0.10 writes it
+// in lower case. A rule with a word that it does not know is ignored, which opens the gate: 2.0.5 says "Bad role specified".
+func (c *CIB) isPromoted(word string) bool {
+	dc := c.dcVersion()
+	return strings.EqualFold(word, "Master") || strings.EqualFold(word, "Promoted") && (dc == "" || roleName(dc) == "Promoted")
+}
+
 // parseVersion reads the first two numbers of "2.1.5-4.el9".
 func parseVersion(v string) (major, minor int, ok bool) {
 	_, err := fmt.Sscanf(v, "%d.%d", &major, &minor)
@@ -131,7 +150,7 @@ func (c *CIB) CheckRules(rules []Rule) []RuleState {
 				continue
 			}
 			s.Exists, s.Reason = true, ""
-			if err := r.matches(loc); err != nil {
+			if err := r.matches(loc, c.isPromoted); err != nil {
 				s.Reason = fmt.Sprintf("constraint %s was changed: %v", r.ID(), err)
 			}
 			s.Intact = s.Reason == ""
@@ -154,7 +173,7 @@ func (r Rule) owns(loc *element) bool {
 
 // matches accepts exactly what this package writes, and the forms that pcs and crmsh give it: expressions
 // in any order, ids of their own, a type that compares numbers.
-func (r Rule) matches(loc *element) error {
+func (r Rule) matches(loc *element, isPromoted func(string) bool) error {
 	if err := onlyAttrs(loc, map[string]string{"rsc": r.Resource}, "id"); err != nil {
 		return err
 	}
@@ -164,7 +183,7 @@ func (r Rule) matches(loc *element) error {
 	rule := loc.children[0]
 	want := map[string]string{"score": "-INFINITY", "boolean-op": "or"}
 	if r.Role == RolePromoted {
-		if role(rule.attr("role")) != RolePromoted {
+		if !isPromoted(rule.attr("role")) {
 			return fmt.Errorf("the rule's role is %q", rule.attr("role"))
 		}
 		want["role"] = rule.attr("role")

@@ -367,6 +367,33 @@ func TestAlert(t *testing.T) {
 	}
 }
 
+// TestRuleRole: a word that the DC does not know turns the rule off; its case does not matter, and pcs 0.10 writes "master".
+func TestRuleRole(t *testing.T) {
+	for _, row := range []struct {
+		dc, word string
+		intact   bool
+	}{
+		{"2.0.5-ba59be7122", "Master", true}, {"2.0.5-ba59be7122", "master", true}, {"2.0.5-ba59be7122", "Promoted", false},
+		{"2.0.5-ba59be7122", "promoted", false}, {"2.1.5-a3f44794f94", "Master", true}, {"2.1.5-a3f44794f94", "Promoted", true},
+		{"3.0.0-3.0.0", "master", true}, {"3.0.0-3.0.0", "promoted", true}, {"3.0.0-3.0.0", "Started", false}, {"3.0.0-3.0.0", "", false},
+		{"", "Promoted", true}, {"", "Unpromoted", false},
+	} {
+		c, err := pcmk.ParseCIB([]byte(`<cib><configuration><crm_config><cluster_property_set id="cib-bootstrap-options"><nvpair id="v" ` +
+			`name="dc-version" value="` + row.dc + `"/></cluster_property_set></crm_config><nodes/><resources/><constraints>` +
+			strings.Replace(pg[1].XML("2.0.5"), "Master", row.word, 1) + `</constraints></configuration></cib>`))
+		must(t, err)
+		if s := c.CheckRules(pg)[1]; !s.Exists || s.Intact != row.intact {
+			t.Errorf("DC %q, role %q: intact %v %s", row.dc, row.word, s.Intact, s.Reason)
+		}
+	}
+	// While a cluster is upgraded its rules are those of the older version.
+	for _, row := range [][3]string{{"2.0.5", "2.1.5", "2.0.5"}, {"2.1.5", "2.0.5", "2.0.5"}, {"3.0.0", "2.1.5", "3.0.0"}} {
+		if got := cib(t, row[1], "active").RuleVersion(row[0]); !strings.HasPrefix(got, row[2]) {
+			t.Errorf("on %s with a DC of %s rules are written for %s", row[0], row[1], got)
+		}
+	}
+}
+
 // TestRuleTruthTable (attack 14) asks Pacemaker's own scheduler: with the rule a guarded resource runs only where the
 // attribute is an epoch. Without the third expression every word opens the gate.
 // LEASEDOG_CRM_SIMULATE holds command lines to use, separated by ";", for instance one a release under chroot(8).
@@ -390,6 +417,9 @@ func TestRuleTruthTable(t *testing.T) {
 		{"-", false}, {"", false}, {"0", false}, {"-1", false}, {"1", true}, {"42", true}, {"999999999999999", true},
 		{"1000000000000000", true}, {"1000000000000001", false}, {"held", false}, {"lost", false}, {"true", false},
 	}
+	// As this package writes them, and in every other form that CheckRules takes for intact.
+	forms := [][][2]string{nil, {{`role="Promoted"`, `role="promoted"`}, {`role="Master"`, `role="master"`}}, {{`role="Promoted"`, `role="Master"`}},
+		{{` value=`, ` type="number" value=`}}, {{` value=`, ` type="integer" value=`}}}
 	for _, line := range lines {
 		words := strings.Fields(line)
 		run := func(stdin string, args ...string) string {
@@ -403,24 +433,31 @@ func TestRuleTruthTable(t *testing.T) {
 		}
 		res, _ := command.Exec{}.Run(within(t), command.Cmd{Path: words[0], Args: append(words[1:len(words):len(words)], "--version")})
 		version := regexp.MustCompile(`[0-9]+\.[0-9.]+`).FindString(string(res.Stdout) + res.Stderr) // 2.0.5 prints it there, with 64
-		for _, row := range table {
-			out := run(simulated(version, row.value), "--xml-pipe", "--simulate")
-			started := regexp.MustCompile(`\* Start\s+r1\s+\(.*node1`).MatchString(out)
-			promoted := regexp.MustCompile(`\* Promote\s+s1:0\s+\(.*node1`).MatchString(out)
-			if started != row.runs || promoted != row.runs {
-				t.Errorf("Pacemaker %s, value %q: started %v, promoted %v, want %v\n%s", version, row.value, started, promoted, row.runs, out)
+		for _, form := range forms {
+			constraints := pg[0].XML(version) + pg[1].XML(version)
+			for _, change := range form {
+				constraints = strings.ReplaceAll(constraints, change[0], change[1])
+			}
+			for _, row := range table {
+				out := run(simulated(version, row.value, constraints), "--xml-pipe", "--simulate")
+				started := regexp.MustCompile(`\* Start\s+r1\s+\(.*node1`).MatchString(out)
+				promoted := regexp.MustCompile(`\* Promote\s+s1:0\s+\(.*node1`).MatchString(out)
+				if started != row.runs || promoted != row.runs {
+					t.Errorf("Pacemaker %s, %q, value %q: started %v, promoted %v, want %v\n%s", version, form, row.value, started, promoted,
+						row.runs, out)
+				}
 			}
 		}
 	}
 }
 
 // simulated is a cluster of one node that is up, with probes done, before anything is started.
-func simulated(version, value string) string {
+func simulated(version, value, constraints string) string {
 	attribute := ""
 	if value != "-" {
 		attribute = `<nvpair id="a1" name="leasedog-pg" value="` + value + `"/>`
 	}
-	schema := "pacemaker-3.0"
+	schema := "pacemaker-3.5" // of 2.0.5; older ones do not know the type integer
 	if strings.HasPrefix(version, "2.1") || strings.HasPrefix(version, "3") {
 		schema = "pacemaker-3.7"
 	}
@@ -436,7 +473,7 @@ func simulated(version, value string) string {
 <resources><group id="g1"><primitive id="r1" class="ocf" provider="pacemaker" type="Dummy"/></group>
 <clone id="ms1"><meta_attributes id="m"><nvpair id="m1" name="promotable" value="true"/></meta_attributes>
 <primitive id="s1" class="ocf" provider="pacemaker" type="Stateful"/></clone></resources>
-<constraints>` + pg[0].XML(version) + pg[1].XML(version) + `</constraints></configuration>
+<constraints>` + constraints + `</constraints></configuration>
 <status><node_state id="1" uname="node1" in_ccm="true" crmd="online" join="member" expected="member">
 <transient_attributes id="1"><instance_attributes id="t"><nvpair id="a2" name="master-s1" value="10"/>` + attribute + `</instance_attributes></transient_attributes>
 <lrm id="1"><lrm_resources>` + probe("r1", "Dummy") + probe("s1", "Stateful") + `</lrm_resources></lrm></node_state></status></cib>`

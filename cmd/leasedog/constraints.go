@@ -127,6 +127,7 @@ func (c *constraints) read(ctx context.Context, name string) error {
 	if c.cib, err = c.cluster.CIB(ctx); err != nil {
 		return err
 	}
+	c.version = c.cib.RuleVersion(c.version)
 	if c.remove {
 		if name != allLeases && !configured && len(c.cib.LeaseConstraints(name)) == 0 {
 			return c.unknown(name, a)
