@@ -103,7 +103,8 @@ func (r Rule) XML(version string) string {
 		`</rule></rsc_location>`, id, html.EscapeString(r.Resource), role, attr, int64(MaxEpoch))
 }
 
-// Pcs is the same as a command line for pcs (0.10 with Pacemaker below 2.1, else 0.11).
+// Pcs is the same as a command line for pcs (0.10 with Pacemaker below 2.1, 0.11, and 0.12 with 3, which wants the rule in one
+// word; the others refuse that).
 func (r Rule) Pcs(version string) string {
 	role := ""
 	if r.Role == RolePromoted {
@@ -112,8 +113,12 @@ func (r Rule) Pcs(version string) string {
 			role = " role=Promoted"
 		}
 	}
+	words := r.words()
+	if major, _, ok := parseVersion(version); ok && major >= 3 {
+		words = "'" + words + "'"
+	}
 	return fmt.Sprintf("pcs constraint location %s rule id=%s-rule constraint-id=%s%s score=-INFINITY %s",
-		r.Resource, r.ID(), r.ID(), role, r.words())
+		r.Resource, r.ID(), r.ID(), role, words)
 }
 
 // Crmsh is the same as a command line for crmsh.

@@ -36,6 +36,7 @@ func TestRuleRendering(t *testing.T) {
 		{pg[0].Pcs("2.1.5"), "pcs constraint location g1 rule id=leasedog-pg-g1-rule constraint-id=leasedog-pg-g1 score=-INFINITY " + words},
 		{pg[1].Pcs("2.1.5"), "pcs constraint location ms1 rule id=leasedog-pg-ms1-rule constraint-id=leasedog-pg-ms1 role=Promoted score=-INFINITY " + words},
 		{pg[1].Pcs("2.0.5"), "pcs constraint location ms1 rule id=leasedog-pg-ms1-rule constraint-id=leasedog-pg-ms1 role=master score=-INFINITY " + words},
+		{pg[0].Pcs("3.0.0"), "pcs constraint location g1 rule id=leasedog-pg-g1-rule constraint-id=leasedog-pg-g1 score=-INFINITY '" + words + "'"},
 		{pg[0].Crmsh("3.0.0"), "crm configure location leasedog-pg-g1 g1 rule '$id=leasedog-pg-g1-rule' -inf: " + words},
 		{pg[1].Crmsh("3.0.0"), "crm configure location leasedog-pg-ms1 ms1 rule '$id=leasedog-pg-ms1-rule' '$role=Promoted' -inf: " + words},
 		{pg[1].XML("2.0.5"), `<rsc_location id="leasedog-pg-ms1" rsc="ms1"><rule id="leasedog-pg-ms1-rule" role="Master" score="-INFINITY" boolean-op="or">` +
