@@ -429,6 +429,8 @@ type View struct {
 	PauseProblem string
 	// Maintenance: Pacemaker is in maintenance as far as is known, and, in Paused, the pause ends with it.
 	Maintenance bool
+	// GiveUpAt: in Held, when the lease is given up unless the resources run here again by then; 0: it is kept.
+	GiveUpAt Instant
 	// MayEnd: an agent that is being stopped need not wait for this lease.
 	MayEnd bool
 }
@@ -441,6 +443,9 @@ func (h *Holder) View() View {
 		LastError: h.lastError, LastFailure: h.lastFailure, NotBefore: h.notBefore, WhyNot: h.reading.WhyNot,
 		Pausing: h.pausing, PauseFor: h.pauseFor, PausedSince: h.pauseSent, PauseProblem: h.pauseProblem, Maintenance: h.byMaintenance}
 	v.ResetAt, v.MayEnd = h.resetAt(), h.mayEnd()
+	if h.phase == Held && h.cannotSince != 0 {
+		v.GiveUpAt = h.cannotSince.Add(h.opt.GiveUpAfter)
+	}
 	return v
 }
 

@@ -25,7 +25,7 @@ func (h *Holder) sendAcquire(now Instant) {
 		return
 	}
 	if h.startBy == 0 && !h.mayCompete(now) {
-		h.becomeStandby(now, "may not compete")
+		h.becomeStandby(now, h.mayNot(now))
 		return
 	}
 	b := h.opt.Budget

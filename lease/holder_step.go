@@ -3,6 +3,7 @@ package lease
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Step takes one event at one instant and returns what is to be done. Time is looked at first: an event that comes
@@ -307,6 +308,19 @@ func (r Reading) opens(now Instant) bool {
 	return now < r.FreshUntil && len(r.WhyNot) == 0 && r.Proven == Yes
 }
 
+// mayNot is the cause with which it stops competing.
+func (h *Holder) mayNot(now Instant) string {
+	switch r := h.reading; {
+	case r.opens(now):
+		return "may not compete"
+	case now >= r.FreshUntil:
+		return "may not compete: the cluster was not read lately"
+	case len(r.WhyNot) > 0:
+		return "may not compete: " + strings.Join(r.WhyNot, "; ")
+	}
+	return "may not compete: the resources are not proven stopped here"
+}
+
 // read takes in a poll.
 func (h *Holder) read(now Instant, r Reading) {
 	h.reading = r
@@ -315,7 +329,7 @@ func (h *Holder) read(now Instant, r Reading) {
 		h.notBefore = Later(h.notBefore, now.Add(HeadStart))
 	}
 	if h.phase == Acquiring && h.startBy == 0 && !r.opens(now) {
-		h.becomeStandby(now, "may not compete")
+		h.becomeStandby(now, h.mayNot(now))
 	}
 	if h.phase != Held {
 		return

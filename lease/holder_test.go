@@ -886,10 +886,18 @@ func TestHolder_GiveUp(t *testing.T) {
 		beat(Waiter{Node: "node2"})
 	}
 	r.wantPhase(Held)
-	for range 8 {
+	if at := r.h.View().GiveUpAt; at != 0 {
+		t.Fatalf("nobody waits, and it gives up at %v", at)
+	}
+	beat(Waiter{Node: "node2", Ready: true})
+	at := r.h.View().GiveUpAt
+	for range 7 {
 		beat(Waiter{Node: "node2", Ready: true})
 	}
 	r.wantPhase(Leaving)
+	if v := r.h.View(); at == 0 || v.Since.Sub(at) < 0 || v.Since.Sub(at) > lan.RenewEvery || v.GiveUpAt != 0 {
+		t.Fatalf("gave up at %v, was to at %v, is to at %v", v.Since, at, v.GiveUpAt)
+	}
 	r.step(Proven{Ladder: r.stop.Ladder})
 	r.answer(ans(OK, 7))
 	r.ready()
@@ -1021,6 +1029,28 @@ func TestHolder_Prefer(t *testing.T) {
 	r.wantPhase(Standby)
 	r.ready()
 	r.wantPhase(Acquiring)
+}
+
+// Who stops competing says why: the line is all that a journal has of it.
+func TestHolder_SaysWhyItMayNot(t *testing.T) {
+	for _, c := range []struct {
+		reading Reading
+		want    string
+	}{
+		{Reading{Proven: Yes, WhyNot: []string{"this node is in standby", "no rule"}, FreshUntil: Never}, "this node is in standby; no rule"},
+		{Reading{Proven: No, FreshUntil: Never}, "not proven stopped"},
+		{Reading{Proven: Yes, FreshUntil: 1}, "not read lately"},
+	} {
+		r := newRig(t)
+		r.start(Found{Active: No})
+		r.ready()
+		r.wantPhase(Acquiring)
+		r.step(c.reading)
+		r.wantPhase(Standby)
+		if got := r.h.View().Cause; !strings.Contains(got, "may not compete: ") || !strings.Contains(got, c.want) {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
 }
 
 // A node that never saw its arbiter touches nothing that it finds active: it only asks, for as long as it takes.
