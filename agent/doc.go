@@ -12,6 +12,7 @@
 //	proof.go     is it proven that the resources are stopped here?
 //	ladder.go    the stop ladder
 //	survey.go    what the cluster and this node look like; why this node may not compete
+//	rules.go     whether the rules keep the resources from nodes without the lease
 //	herald.go    what systemd is told
 //	status.go    the control socket's answers
 //

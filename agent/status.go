@@ -144,6 +144,9 @@ func (k *keeper) describe(now lease.Instant) control.Lease {
 	switch v.Phase {
 	case lease.Held, lease.Leaving, lease.Paused, lease.Resuming:
 		l.Holder, l.HolderKnown = k.a.node, true
+		if s.cannotRun != "" {
+			l.WhyNot = append(l.WhyNot, "the resources are not to run here: "+s.cannotRun)
+		}
 	case lease.Standby, lease.Acquiring:
 		l.Holder, l.HolderKnown = v.LastDenial.Holder, v.LastDenial.Verdict == lease.Denied
 		l.WhyNot = append(l.WhyNot, s.whyNot...)
@@ -177,12 +180,12 @@ func (k *keeper) describe(now lease.Instant) control.Lease {
 	if attr, err := k.gate.shown(); err == nil {
 		l.Attribute = &attr.Value
 	}
-	l.Next = k.next(now, v)
+	l.Next = k.next(now, v, s)
 	return l
 }
 
 // next tells what happens next and by when.
-func (k *keeper) next(now lease.Instant, v lease.View) string {
+func (k *keeper) next(now lease.Instant, v lease.View, s survey) string {
 	in := func(at lease.Instant) string { return fmt.Sprintf("in %.1f s", max(0, at.Sub(now).Seconds())) }
 	missing := ""
 	if err := k.ladder.missing(); err != nil {
@@ -194,16 +197,22 @@ func (k *keeper) next(now lease.Instant, v lease.View) string {
 			return "was left; the configuration does not name it any more: remove its rules with leasedog constraints " +
 				k.name + " --remove"
 		}
+		if v.NotBefore > now {
+			return "stands back; competes " + in(v.NotBefore) + " if nothing speaks against it then"
+		}
 		return "competes as soon as nothing speaks against it"
 	case lease.Acquiring:
 		if v.LastDenial.FreeIn > 0 {
 			return fmt.Sprintf("waits for the lease; without renewals it is free within %.1f s", v.LastDenial.FreeIn.Seconds())
 		}
+		if v.StandBack > now {
+			return fmt.Sprintf("waits for the lease; stands back for %.1f s, behind a node that has not given it up", v.StandBack.Sub(now).Seconds())
+		}
 		return "waits for the lease"
 	case lease.Winning:
 		return "was granted the lease; the attribute is set once the guard is armed"
 	case lease.Held:
-		return "without a renewal it stops its resources " + in(v.LoseAt) + " and is reset " + in(v.ResetAt)
+		return "without a renewal it stops its resources " + in(v.LoseAt) + " and is reset " + in(v.ResetAt) + k.nextNotHere(now, v, s)
 	case lease.Leaving:
 		return "Pacemaker stops the resources, then the lease is released" + missing
 	case lease.Losing:
@@ -219,6 +228,21 @@ func (k *keeper) next(now lease.Instant, v lease.View) string {
 		return "resumes: the pause ends once a renewal is acknowledged and the guard is armed"
 	}
 	return ""
+}
+
+// nextNotHere tells what comes of a lease whose resources are not to run on its holder.
+func (k *keeper) nextNotHere(now lease.Instant, v lease.View, s survey) string {
+	switch {
+	case v.GiveUpAt != 0:
+		return fmt.Sprintf("; gives the lease up in %.1f s unless they run here again", max(0, v.GiveUpAt.Sub(now).Seconds()))
+	case s.cannotRun == "":
+		return ""
+	case s.running == lease.Yes:
+		return "; Pacemaker runs them here all the same, and the lease stays"
+	case !s.planned && k.conf.GiveUpAfter <= 0:
+		return "; give_up_after is 0, and the lease stays"
+	}
+	return "; the lease stays until another node waits that could run them"
 }
 
 func (k *keeper) resources(s survey) []control.Resource {

@@ -38,6 +38,8 @@ type survey struct {
 	status      pcmk.Status
 	known       bool      // status was read
 	cannotRun   string    // why Pacemaker cannot run a resource here
+	planned     bool      // an administrator wants that
+	running     lease.Tri // they run here
 	maintenance lease.Tri // it leaves them alone
 	alarms      []control.Alarm
 }
@@ -222,8 +224,12 @@ func (a *Agent) surveyKeeper(ctx context.Context, k *keeper, phase lease.Phase, 
 			k.gate.saw(c.status.Attributes[a.node][k.gate.name])
 		}
 	}
-	s.alarms = k.ruleAlarms(phase, plan, planErr, c)
-	s.cannotRun, s.maintenance, reading.WhyNot = reading.CannotRun, reading.Maintenance, s.whyNot
+	if s.alarms = k.ruleAlarms(phase, plan, planErr, c); len(s.alarms) > 0 {
+		a.cibChanged.Store(true) // it is read again, so that the alarm ends soon after its reason
+	}
+	k.tellRuleAlarms(k.lastSurvey().alarms, s.alarms)
+	s.cannotRun, s.planned, s.running = reading.CannotRun, reading.Planned, reading.Running
+	s.maintenance, reading.WhyNot = reading.Maintenance, s.whyNot
 	k.mu.Lock()
 	k.survey = s
 	k.mu.Unlock()
@@ -239,11 +245,6 @@ func (a *Agent) surveyKeeper(ctx context.Context, k *keeper, phase lease.Phase, 
 	k.post(reading)
 	quiet := phase == lease.Held && reading.Running == lease.Yes || phase == lease.Paused || phase == lease.Acquiring
 	return !quiet
-}
-
-func refused(err error) bool {
-	var r *pcmk.RefusedError
-	return errors.As(err, &r)
 }
 
 // active asks the monitors whether a guarded resource runs here now.
@@ -347,19 +348,6 @@ func (a *Agent) checkGuard(ctx context.Context) error {
 	return nil
 }
 
-// ruleGates: without its rule Pacemaker runs a resource whoever holds.
-func (k *keeper) ruleGates(plan pcmk.Plan, c cluster) (why []string) {
-	if c.cibErr == nil {
-		for _, s := range c.cib.CheckRules(plan.Rules(k.name)) {
-			if !s.Intact {
-				why = append(why, s.Reason+": without it Pacemaker runs "+s.Resource+
-					" on any node; leasedog constraints "+k.name+" --apply")
-			}
-		}
-	}
-	return why
-}
-
 // bootGates: nothing guarded may start at boot, before anybody holds a lease.
 func (k *keeper) bootGates(ctx context.Context, plan pcmk.Plan) (why []string) {
 	for _, p := range plan.Primitives() {
@@ -407,40 +395,6 @@ func mountedAtBoot(fstab, folder, device string) (string, error) {
 		}
 	}
 	return "", lines.Err()
-}
-
-// ruleAlarms are what an administrator must mend about the rules and the guarded resources, whoever holds.
-func (k *keeper) ruleAlarms(phase lease.Phase, plan pcmk.Plan, planErr error, c cluster) (out []control.Alarm) {
-	if refused(planErr) && c.cibErr == nil {
-		hint := "mend the lease's resources in the configuration of both nodes and restart the agents"
-		if !mayWin(phase) {
-			hint = "what was guarded when the lease was won still is, and nobody takes over: " + hint
-		}
-		return []control.Alarm{{Text: "lease " + k.name + ": " + planErr.Error(), Hint: hint}}
-	}
-	if planErr != nil || c.cibErr != nil {
-		return nil
-	}
-	rules := plan.Rules(k.name)
-	alarm := func(text string) {
-		out = append(out, control.Alarm{Text: "lease " + k.name + ": " + text, Hint: "leasedog constraints " + k.name + " --apply"})
-	}
-	for _, s := range c.cib.CheckRules(rules) {
-		if !s.Intact {
-			alarm(s.Reason)
-		}
-	}
-	attributes, known := c.status.Attributes[k.a.node]
-	if _, open := attributes[k.gate.name]; len(out) > 0 || c.statusErr != nil || !known || open {
-		return out
-	}
-	// The attribute is absent here, and the rule stands: Pacemaker itself must say that the resource is banned.
-	for _, g := range c.status.EffectiveBans(rules, k.a.node) {
-		if !g.Closed {
-			alarm(fmt.Sprintf("constraint %s stands, and Pacemaker does not apply it: it shows no ban of %s on %s", g.ID(), g.Resource, g.Node))
-		}
-	}
-	return out
 }
 
 func samePlan(a, b pcmk.Plan) bool { return reflect.DeepEqual(a, b) }

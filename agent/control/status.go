@@ -131,7 +131,7 @@ type Lease struct {
 	Resources      []Resource `json:"resources"`
 	Attribute      *string    `json:"attribute"` // as read back from the CIB; null unknown, "" absent
 	Waiters        []string   `json:"waiters"`
-	WhyNot         []string   `json:"why_not"`        // reasons for which this node does not compete
+	WhyNot         []string   `json:"why_not"`        // reasons for which this node does not compete, or its resources are not to run on this holder
 	Next           string     `json:"next,omitempty"` // what happens next and by when
 	LastTransition *Event     `json:"last_transition"`
 }
