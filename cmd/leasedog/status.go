@@ -279,10 +279,18 @@ func printCheck(w io.Writer, st control.Status, err error) error {
 func checkLease(l control.Lease) int {
 	switch l.State {
 	case control.StateHeld:
+		if len(l.WhyNot) > 0 { // its resources are not to run here
+			return exitFailure
+		}
 		return exitOK
 	case control.StateLosing:
 		return exitCritical
-	case control.StateLeaving, control.StateAcquiring, control.StatePaused, control.StateRefused:
+	case control.StateAcquiring:
+		if l.HolderKnown && l.Holder != "" { // a standby that is ready waits at the arbiter
+			return exitOK
+		}
+		return exitFailure
+	case control.StateLeaving, control.StatePaused, control.StateRefused:
 		return exitFailure
 	}
 	switch {
