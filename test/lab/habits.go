@@ -353,7 +353,24 @@ func playDisable(ctx context.Context, r *Run) (err error) {
 	return nil
 }
 
+// expectPeace fails unless both nodes tell a monitoring system that nothing is wrong.
+func (r *Run) expectPeace(ctx context.Context) {
+	for _, node := range Nodes() {
+		err := waitFor(ctx, "peace on "+node, 20*time.Second, func() error {
+			out, err := r.Exec(ctx, node, "leasedog", "status", "--check")
+			if err != nil {
+				err = fmt.Errorf("%w: %s", err, out)
+			}
+			return err
+		})
+		if err != nil {
+			r.Fail("%v", err)
+		}
+	}
+}
+
 func playCleanup(ctx context.Context, r *Run) error {
+	r.expectPeace(ctx)
 	return r.undisturbed(ctx, func() error {
 		for _, argv := range [][]string{{"pcs", "resource", "cleanup"}, {"pcs", "resource", "refresh", "g-app"},
 			{"crm", "resource", "cleanup"}, {"crm", "resource", "refresh", "g-app"}} {
@@ -361,6 +378,7 @@ func playCleanup(ctx context.Context, r *Run) error {
 				return err
 			}
 		}
+		r.expectPeace(ctx)
 		return nil
 	})
 }
