@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -102,24 +101,11 @@ func writeFile(t *testing.T, path string, v any) {
 // generic is a JSON text as maps, lists and exact numbers.
 func generic(t *testing.T, text []byte) any {
 	t.Helper()
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber()
-	var v any
-	if err := dec.Decode(&v); err != nil {
+	v, err := parse(text)
+	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
 	return v
-}
-
-// measured are the fields whose numbers depend on when they are asked for: only their sign has a meaning to a release.
-func measured() map[string]bool {
-	return map[string]bool{"elapsed_ns": true, "free_in_ns": true, "quiet_ns": true, "in_ns": true, "out_ns": true,
-		"ends_in_ns": true, "heard_ago_ns": true, "paused_for_ns": true}
-}
-
-// words are the fields that are for humans, or that only have to be there.
-func words() map[string]bool {
-	return map[string]bool{"reason": true, "message": true, "cause": true, "alarm": true, "at": true, "id": true, "recovery": true}
 }
 
 // level takes out of a value what differs each time it is asked for.
@@ -144,86 +130,6 @@ func level(v any) any {
 		}
 	}
 	return v
-}
-
-// differs says where now does not say what old says. More may be said.
-func differs(old, now any, path, field string) string {
-	switch old := old.(type) {
-	case map[string]any:
-		fields, ok := now.(map[string]any)
-		if !ok {
-			return fmt.Sprintf("%s: %v, an object before", path, now)
-		}
-		for _, k := range slices.Sorted(maps.Keys(old)) {
-			x, there := fields[k]
-			if !there {
-				return fmt.Sprintf("%s.%s: gone, %v before", path, k, old[k])
-			}
-			if d := differs(old[k], x, path+"."+k, k); d != "" {
-				return d
-			}
-		}
-		return ""
-	case []any:
-		list, ok := now.([]any)
-		if !ok || len(list) != len(old) {
-			return fmt.Sprintf("%s: %v, %v before", path, now, old)
-		}
-		for i := range old {
-			if d := differs(old[i], list[i], fmt.Sprintf("%s[%d]", path, i), field); d != "" {
-				return d
-			}
-		}
-		return ""
-	case json.Number:
-		n, ok := now.(json.Number)
-		sign := func(n json.Number) int {
-			switch {
-			case n == "0":
-				return 0
-			case strings.HasPrefix(n.String(), "-"):
-				return -1
-			}
-			return 1
-		}
-		if ok && measured()[field] && sign(n) == sign(old) {
-			return ""
-		}
-	case string:
-		if s, ok := now.(string); ok && words()[field] && (s != "") == (old != "") {
-			return ""
-		}
-	}
-	if old != now {
-		return fmt.Sprintf("%s: %v, %v before", path, now, old)
-	}
-	return ""
-}
-
-// withFuture adds, to every object, fields that no release has.
-func withFuture(t *testing.T, text []byte) []byte {
-	t.Helper()
-	var add func(v any) any
-	add = func(v any) any {
-		switch v := v.(type) {
-		case map[string]any:
-			for k := range v {
-				v[k] = add(v[k])
-			}
-			v["a_field_of_later"] = map[string]any{"version": []any{json.Number("1"), nil, "x"}}
-			v["another_of_later"] = json.Number("-1.5")
-		case []any:
-			for i := range v {
-				v[i] = add(v[i])
-			}
-		}
-		return v
-	}
-	out, err := json.Marshal(add(generic(t, text)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
 }
 
 // meaning is what an agent is told by an answer, in words that no refactoring changes.
