@@ -22,6 +22,8 @@ func packageScenarios() []Scenario {
 		// So long that a machine which is busy elsewhere delays some beat or other; that one canary lived is looked at besides.
 		{Name: "package-upgrade-100", Config: lan, Long: true, Bound: 5 * noTransition, Run: upgrades(100),
 			About: "the same, the holder a hundred times (by its name only)"},
+		{Name: "package-downgrade", Config: lan, Bound: noTransition, Run: playDowngrade,
+			About: "all hosts run the newer version, the guard too, and get the older one with apt while the lease is held: the older agent adopts under the newer guard"},
 		{Name: "package-remove-while-holding-refused", Config: lan, Bound: noTransition, Run: playRemoveRefused,
 			About: "apt-get remove and purge on the holder, the standby and the arbiter: refused, with the way out; nothing changes"},
 		{Name: "package-purge", Config: lan, Bound: noTransition, Run: playPurge,
@@ -140,6 +142,114 @@ func playUpgrades(ctx context.Context, r *Run, loops int) error {
 	r.expectJournalField(ctx, r.Holder)
 	r.expectStays()
 	r.expectNoReset()
+	return nil
+}
+
+// playDowngrade goes back from a version under which the lease was held, so that an older agent meets a newer guard, newer
+// files in /run and a newer arbiter's record.
+func playDowngrade(ctx context.Context, r *Run) error {
+	now, next, err := r.ship(ctx)
+	if err != nil {
+		return err
+	}
+	was, lease, err := r.agentOf(ctx, r.Holder)
+	if err != nil {
+		return err
+	}
+	install := func(host, dir string) func() error {
+		pkg := "leasedog"
+		if host == Arbiter {
+			pkg = "leasedog-arbiter"
+		}
+		return func() error {
+			_, err := r.apt(ctx, host, "--allow-downgrades", "install", dir+"/"+pkg+".deb")
+			return err
+		}
+	}
+	hosts := []string{Arbiter, r.Standby(), r.Holder}
+	for _, host := range hosts {
+		if err := r.Fault("upgrade "+host, install(host, next)); err != nil {
+			return err
+		}
+	}
+	if err := r.renewGuard(ctx); err != nil {
+		return err
+	}
+	guard, err := r.guardPID(ctx, r.Holder)
+	if err != nil {
+		return err
+	}
+	if was, _, err = r.agentOf(ctx, r.Holder); err != nil {
+		return err
+	}
+	// The arbiter first: what the newer one has written is read by the older one while newer agents still speak to it.
+	for _, host := range hosts {
+		if err := errors.Join(r.Phase(ctx), r.step("downgrade "+host, install(host, now))); err != nil {
+			return err
+		}
+		if out, err := r.Exec(ctx, host, "/bin/sh", "-c", "leasedog version; leasedog-arbiter version"); err != nil ||
+			strings.Contains(out, nextVersion) {
+			r.Fail("after the downgrade %s has %s (%v)", host, out, err)
+		}
+	}
+	r.expectHeldAs(ctx, was, lease.Epoch, true)
+	if pid, err := r.guardPID(ctx, r.Holder); err != nil || pid != guard {
+		r.Fail("the guard was process %s, and is %s now (%v)", guard, pid, err)
+	}
+	if was, _, err = r.agentOf(ctx, r.Holder); err != nil {
+		return err
+	}
+	if err := r.outlastGuard(ctx); err != nil {
+		return err
+	}
+	r.expectHeldAs(ctx, was, lease.Epoch, false)
+	r.expectStays()
+	r.expectNoReset()
+	return nil
+}
+
+// renewGuard replaces the guard of the old version without moving anything: a pause ends it, and the resume starts the new
+// version's.
+func (r *Run) renewGuard(ctx context.Context) error {
+	old, err := r.guardPID(ctx, r.Holder)
+	if err != nil || old == "0" {
+		return fmt.Errorf("the guard of the holder: %q %w", old, err)
+	}
+	err = r.step("pause", func() error {
+		_, err := r.Exec(ctx, r.Holder, "leasedog", "pause", leaseName, "--yes")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = waitFor(ctx, "the old guard to end", 20*time.Second, func() error {
+		pid, err := r.guardPID(ctx, r.Holder)
+		if err == nil && pid != "0" {
+			err = fmt.Errorf("it is process %s", pid)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = r.step("resume", func() error {
+		_, err := r.Exec(ctx, r.Holder, "leasedog", "resume", leaseName)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.waitState(ctx, r.Holder, "held"); err != nil {
+		return err
+	}
+	pid, err := r.guardPID(ctx, r.Holder)
+	if err != nil || pid == "0" || pid == old {
+		return fmt.Errorf("the guard is process %s, it was %s: %w", pid, old, err)
+	}
+	out, err := r.Exec(ctx, r.Holder, "readlink", "/proc/"+pid+"/exe")
+	if err != nil || strings.Contains(out, "deleted") {
+		r.Fail("the guard that the resume started is of the old version: %s (%v)", out, err)
+	}
 	return nil
 }
 
