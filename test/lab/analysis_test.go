@@ -1,6 +1,11 @@
 package lab
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -143,6 +148,38 @@ func TestParseBeats(t *testing.T) {
 	for _, broken := range []string{"x boot/7\n", "100\n", "\n"} {
 		if _, err := parseBeats(broken, 0); err == nil {
 			t.Errorf("%q was taken for a beat", broken)
+		}
+	}
+}
+
+// What is read from the end of a file is what reading all of it gives, however much is read at first.
+func TestReadSince(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "beats")
+	var all strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&all, "%d boot/%d\n", 5_000_000_000+int64(i)*int64(beatPeriod), i/500)
+	}
+	text := all.String() + "25000000000 bo" // still being written
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, chunk := range []int64{1, 40, 1000, 1 << 20} {
+		for _, since := range []Monotonic{0, 4_999_999_999, 5_000_000_001, 14_123_000_000, 24_990_000_000, 24_990_000_001, 30_000_000_000} {
+			want, err := parseBeats(text, since)
+			if err != nil {
+				t.Fatal(err)
+			}
+			part, err := readSince(path, since, chunk)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := parseBeats(part, since)
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("since %d, %d bytes first: %d beats, expected %d (%v)", since, chunk, len(got), len(want), err)
+			}
+			if since > 20_000_000_000 && chunk == 1000 && len(part) > len(text)/2 {
+				t.Errorf("since %d: %d of %d bytes are read", since, len(part), len(text))
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -59,18 +60,51 @@ func (c *Cluster) Observe(ctx context.Context) error { return WriteBeats(ctx, c.
 
 // Beats reads what was written since an instant. Nothing written yet is no beats.
 func (c *Cluster) Beats(who string, since Monotonic) ([]Beat, error) {
-	data, err := os.ReadFile(c.beatsFile(who))
+	text, err := readSince(c.beatsFile(who), since, 64<<10)
 	if os.IsNotExist(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read beats of %s: %w", who, err)
 	}
-	beats, err := parseBeats(string(data), since)
+	beats, err := parseBeats(text, since)
 	if err != nil {
 		return nil, fmt.Errorf("read beats of %s: %w", who, err)
 	}
 	return beats, nil
+}
+
+// readSince returns the whole lines of the end of a file that has every beat since an instant, reading chunk bytes first.
+// Whoever watches a run of half an hour looks at its last moments ten times a second: reading all of it each time would make
+// the machine stall that is measured.
+func readSince(path string, since Monotonic, chunk int64) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	for {
+		at := max(0, info.Size()-chunk)
+		data := make([]byte, info.Size()-at)
+		if _, err := f.ReadAt(data, at); err != nil && err != io.EOF {
+			return "", err
+		}
+		text := string(data)
+		if at == 0 {
+			return text, nil
+		}
+		_, text, _ = strings.Cut(text, "\n") // the first line may be a part of one
+		first, _, _ := strings.Cut(text, " ")
+		// Two processes that beat at once may write in the other order, by much less than this.
+		if ns, err := strconv.ParseInt(first, 10, 64); err == nil && Monotonic(ns).Add(time.Second) < since {
+			return text, nil
+		}
+		chunk *= 4
+	}
 }
 
 // parseBeats reads whole lines; a last line without its end is still being written.
