@@ -152,7 +152,7 @@ func playDowngrade(ctx context.Context, r *Run) error {
 	if err != nil {
 		return err
 	}
-	was, lease, err := r.agentOf(ctx, r.Holder)
+	_, lease, err := r.agentOf(ctx, r.Holder)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,8 @@ func playDowngrade(ctx context.Context, r *Run) error {
 	if err != nil {
 		return err
 	}
-	if was, _, err = r.agentOf(ctx, r.Holder); err != nil {
+	was, _, err := r.agentOf(ctx, r.Holder)
+	if err != nil {
 		return err
 	}
 	// The arbiter first: what the newer one has written is read by the older one while newer agents still speak to it.
