@@ -84,17 +84,17 @@ func (i *initialize) run() error {
 	if err := i.look(ctx); err != nil {
 		return err
 	}
-	if i.softdog {
-		if err := i.loadSoftdog(ctx); err != nil {
-			return err
-		}
-	}
 	if err := i.ask(); err != nil {
 		return err
 	}
 	text, err := i.compose()
 	if err != nil {
 		return err
+	}
+	if i.softdog {
+		if err := i.loadSoftdog(ctx); err != nil {
+			return err
+		}
 	}
 	if err := i.write(text); err != nil {
 		return err
