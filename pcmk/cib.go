@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 )
 
 // CIB is one copy of the cluster information base: configuration and status. It is never changed after it
@@ -139,27 +138,3 @@ func (c *Cluster) Pending(ctx context.Context, node string, primitives ...string
 }
 
 var errNoValue = errors.New("an entry without a value")
-
-// StopTime is the longest stop that Pacemaker has on record for the primitives of a plan, one after the other, on any node:
-// the exec-time of the last successful stop of each. Seen counts the primitives that have one; history is forgotten by a
-// cleanup and a reboot, so that none is no sign of a fast stop.
-func (c *CIB) StopTime(plan Plan) (sum time.Duration, seen int) {
-	longest := map[string]time.Duration{}
-	for state := range c.root.child("status").each("node_state") {
-		for r := range state.at("lrm", "lrm_resources").each("lrm_resource") {
-			for op := range r.each("lrm_rsc_op") {
-				ms, err := strconv.ParseInt(op.attr("exec-time"), 10, 32)
-				if err == nil && ms >= 0 && op.attr("operation") == "stop" && op.attr("rc-code") == "0" {
-					id := BaseID(r.attr("id"))
-					longest[id] = max(longest[id], time.Duration(ms)*time.Millisecond, 1)
-				}
-			}
-		}
-	}
-	for _, p := range plan.Primitives() {
-		if d := longest[p.ID]; d > 0 {
-			sum, seen = sum+d, seen+1
-		}
-	}
-	return sum, seen
-}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/leasedog/leasedog/command"
 	"github.com/leasedog/leasedog/pcmk"
@@ -249,23 +248,4 @@ func FuzzParseCIB(f *testing.F) {
 		_, _ = cib.Pending("node1")
 		_, _ = cib.Attribute("node1", "leasedog-pg")
 	})
-}
-
-// The longest successful stop of each primitive on any node, and how many have one.
-func TestStopTime(t *testing.T) {
-	op := func(task, rc, ms string) string {
-		return `<lrm_rsc_op id="o" operation="` + task + `" rc-code="` + rc + `" op-status="0" exec-time="` + ms + `"/>`
-	}
-	c, err := pcmk.ParseCIB([]byte(`<cib><configuration><crm_config/><nodes/><resources/><constraints/></configuration><status><node_state uname="a"><lrm><lrm_resources>` +
-		`<lrm_resource id="db:0">` + op("stop", "0", "1500") + op("start", "0", "9000") + `</lrm_resource>` +
-		`<lrm_resource id="ip">` + op("stop", "1", "8000") + `</lrm_resource><lrm_resource id="other">` + op("stop", "0", "7000") +
-		`</lrm_resource></lrm_resources></lrm></node_state><node_state uname="b"><lrm><lrm_resources><lrm_resource id="db">` + op("stop", "0", "2500") +
-		`</lrm_resource><lrm_resource id="fs">` + op("stop", "0", "0") + `</lrm_resource></lrm_resources></lrm></node_state></status></cib>`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan := pcmk.Plan{Resources: []pcmk.Guarded{{ID: "g", Primitives: []pcmk.Primitive{{ID: "db"}, {ID: "fs"}, {ID: "ip"}}}}}
-	if sum, seen := c.StopTime(plan); sum.Round(time.Millisecond) != 2500*time.Millisecond || seen != 2 {
-		t.Errorf("StopTime = %v, %d", sum, seen)
-	}
 }

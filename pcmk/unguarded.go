@@ -42,12 +42,3 @@ func (x *expander) runsNothing(top *element) bool {
 	})
 	return found > 0 && !other
 }
-
-// Groups lists the groups of the configuration that are no clone's, sorted.
-func (c *CIB) Groups() (out []string) {
-	for e := range c.root.at("configuration", "resources").each("group") {
-		out = append(out, e.attr("id"))
-	}
-	slices.Sort(out)
-	return out
-}

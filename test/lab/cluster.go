@@ -42,7 +42,6 @@ type Stack string
 
 const (
 	StackPlain    Stack = "plain"    // Pacemaker alone, without fencing
-	StackBare     Stack = "bare"     // the same, for a scenario that installs leasedog on it
 	StackNaive    Stack = "naive"    // a lock service and a resource agent that takes the lock
 	StackClassic  Stack = "classic"  // the same agent, at the classic listener of our arbiter
 	StackLeasedog Stack = "leasedog" // what this repository builds

@@ -2,10 +2,7 @@ package lab
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,38 +112,5 @@ func TestParseMembership(t *testing.T) {
 	}
 	if _, err := parseMembership("Connection refused"); err == nil {
 		t.Error("text was taken for crm_mon's XML")
-	}
-}
-
-// Each shell's reader gets the blocks of both and its own, with what they are to say.
-func TestGuideBlocks(t *testing.T) {
-	text := "a\n```sh node1\none\n```\n```text\nsays\n```\n```sh nodes pcs until\ntwo\nthree\n```\n```sh arbiter crmsh\nfour\n```\n```text\nelse\n```\n"
-	got, err := guideBlocks(text, "pcs")
-	if want := "[{[node1] [one] [says]} {[nodes pcs until] [two three] []}]"; err != nil || fmt.Sprint(got) != want {
-		t.Errorf("pcs: %v %v", got, err)
-	}
-	got, err = guideBlocks(text, "crmsh")
-	if want := "[{[node1] [one] [says]} {[arbiter crmsh] [four] [else]}]"; err != nil || fmt.Sprint(got) != want {
-		t.Errorf("crmsh: %v %v", got, err)
-	}
-	for _, bad := range []string{"", "```sh node1\none\n", "```go\nx\n```\n", "```text\nx\n```\n"} {
-		if got, err := guideBlocks(bad, "pcs"); err == nil {
-			t.Errorf("%q: %v", bad, got)
-		}
-	}
-	guide, err := os.ReadFile("../../docs/GUIDE.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, shell := range []string{"pcs", "crmsh"} {
-		blocks, err := guideBlocks(string(guide), shell)
-		if err != nil || len(blocks) < 10 {
-			t.Errorf("%s: %d blocks in the guide (%v)", shell, len(blocks), err)
-		}
-		for _, b := range blocks {
-			if !slices.Contains([]string{"arbiter", "nodes", "node1"}, b.words[0]) {
-				t.Errorf("%s: a block is for %q", shell, b.words[0])
-			}
-		}
 	}
 }
