@@ -110,12 +110,7 @@ func (c *constraints) read(ctx context.Context, name string) error {
 	default:
 		return c.unknown(name, a)
 	}
-	tools, err := pcmk.FindTools(c.tools...)
-	if err != nil {
-		return err
-	}
-	c.cluster = pcmk.New(command.Exec{}, tools, pcmk.Options{})
-	if c.version, err = c.cluster.Version(ctx); err != nil {
+	if err := c.connect(ctx); err != nil {
 		return err
 	}
 	node := a.Node
@@ -124,16 +119,34 @@ func (c *constraints) read(ctx context.Context, name string) error {
 			return err
 		}
 	}
+	if !c.remove {
+		return c.makeRules(node)
+	}
+	if name != allLeases && !configured && len(c.cib.LeaseConstraints(name)) == 0 {
+		return c.unknown(name, a)
+	}
+	return nil // also for resources that do not exist any more
+}
+
+// connect finds Pacemaker's tools, and reads its version and configuration.
+func (c *constraints) connect(ctx context.Context) error {
+	tools, err := pcmk.FindTools(c.tools...)
+	if err != nil {
+		return err
+	}
+	c.cluster = pcmk.New(command.Exec{}, tools, pcmk.Options{})
+	if c.version, err = c.cluster.Version(ctx); err != nil {
+		return err
+	}
 	if c.cib, err = c.cluster.CIB(ctx); err != nil {
 		return err
 	}
 	c.version = c.cib.RuleVersion(c.version)
-	if c.remove {
-		if name != allLeases && !configured && len(c.cib.LeaseConstraints(name)) == 0 {
-			return c.unknown(name, a)
-		}
-		return nil // also for resources that do not exist any more
-	}
+	return nil
+}
+
+// makeRules makes the rules of every lease, as the configuration that was read has its resources.
+func (c *constraints) makeRules(node string) error {
 	var refused []error
 	for _, l := range c.leases {
 		plan, err := c.cluster.PlanFrom(c.cib, node, l.Resources)

@@ -23,7 +23,7 @@ func (c *constraints) runApply(ctx context.Context, cmd *cobra.Command) error {
 	if len(stops) > 0 && !c.force {
 		return &exitError{code: exitFailure, err: fmt.Errorf("nothing was written, since the rules would stop running resources:\n  %s",
 			strings.Join(stops, "\n  ")), hint: "start leasedog on that node and wait until \"leasedog status\" shows the lease as held, " +
-			"or stop the resources with --force"}
+			"or stop the resources with \"leasedog constraints LEASE --apply --force\""}
 	}
 	plan := c.plan(stops)
 	if len(plan) == 0 {

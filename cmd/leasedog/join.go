@@ -119,6 +119,15 @@ func (j *joinOptions) self(cmd *cobra.Command, o *options) (pki.Files, pki.Ident
 }
 
 func (j *joinOptions) join(cmd *cobra.Command, url string, files pki.Files, id pki.Identity) error {
+	if err := j.enrol(cmd, url, files, id); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: this node is %s\nnext: systemctl restart leasedog\n", files.Cert, id)
+	return err
+}
+
+// enrol gets the certificate and puts it in its place.
+func (j *joinOptions) enrol(cmd *cobra.Command, url string, files pki.Files, id pki.Identity) error {
 	text := j.code
 	if text == "-" {
 		raw, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), 1024))
@@ -153,8 +162,7 @@ func (j *joinOptions) join(cmd *cobra.Command, url string, files pki.Files, id p
 	if err := code.Accept(files, id, keyText, issued.Bundle, issued.Cert); err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: this node is %s\nnext: systemctl restart leasedog\n", files.Cert, id)
-	return err
+	return nil
 }
 
 // request makes a key and a request for it. A key that is there is used again.

@@ -109,7 +109,7 @@ func newRootCommand() *cobra.Command {
 		newStatusCommand(o), newWhyCommand(o),
 		newSwitchoverCommand(o), newReleaseCommand(o), newAcquireCommand(o),
 		newPauseCommand(o), newResumeCommand(o), newHandoverCommand(o), newOCFCommand(o), newFenceCommand(o), newPokeCommand(o),
-		newBudgetCommand(o), newSimulateCommand(o), newConfigCommand(o), newConstraintsCommand(o), newJoinCommand(o), newRemovableCommand(),
+		newBudgetCommand(o), newSimulateCommand(o), newConfigCommand(o), newConstraintsCommand(o), newJoinCommand(o), newInitCommand(o), newRemovableCommand(),
 		newVersionCommand(o),
 	)
 	return root
