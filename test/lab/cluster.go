@@ -64,6 +64,8 @@ type Config struct {
 	CertLife time.Duration `json:"cert_life,omitempty"`
 	// OrderFirst lets Pacemaker ask for the lease: a resource ocf:leasedog:lease, and the group behind it.
 	OrderFirst bool `json:"order_first,omitempty"`
+	// Bare leaves the hosts of a plain pair as they are before leasedog is installed, with the packages beside them.
+	Bare bool `json:"bare,omitempty"`
 	// Fence turns fencing on.
 	Fence Fencing `json:"fence,omitempty"`
 	// Mutant is a build tag of the node's binary with a mistake compiled in. Only for controls.
@@ -85,6 +87,9 @@ func (c Config) scheme() string {
 
 func (c Config) String() string {
 	s := fmt.Sprintf("%s, %s", c.Suite, c.Stack)
+	if c.Bare {
+		s += ", packages not installed yet"
+	}
 	if c.Stack == StackLeasedog {
 		s += ", profile " + c.Profile
 		if c.Insecure {
@@ -275,6 +280,11 @@ func (c *Cluster) Up(ctx context.Context, cfg Config) error {
 	product := ""
 	if cfg.Stack == StackLeasedog || cfg.Stack == StackClassic {
 		if product, err = c.install(ctx, root, cfg.Mutant); err != nil {
+			return err
+		}
+	}
+	if cfg.Bare {
+		if err := c.layOut(ctx, root); err != nil {
 			return err
 		}
 	}

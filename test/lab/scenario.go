@@ -39,7 +39,7 @@ type Scenario struct {
 func Scenarios() []Scenario {
 	return slices.Concat(plainScenarios(), classicScenarios(), leaseScenarios(), faultScenarios(), lifeScenarios(), pauseScenarios(),
 		orderScenarios(), storeScenarios(), identityScenarios(), orderedScenarios(), habitScenarios(), hookScenarios(), packageScenarios(),
-		fenceScenarios(), clockScenarios())
+		fenceScenarios(), clockScenarios(), guideScenarios())
 }
 
 // Select returns the named scenarios, or all. Short leaves those of "make test".
