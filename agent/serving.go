@@ -80,7 +80,8 @@ func (k *keeper) planned(c cluster, readable bool) string {
 		return ""
 	case n.Shutdown == pcmk.Yes:
 		return "Pacemaker is being stopped on this node"
-	case n.Standby == pcmk.Yes:
+	// With fencing a node that joins, as after a crash of its controller, is shown as standby too.
+	case n.Standby == pcmk.Yes && n.Pending == pcmk.No:
 		return "this node is in standby"
 	}
 	if c.cibErr == nil {

@@ -65,6 +65,8 @@ func TestServing(t *testing.T) {
 		{name: "Pacemaker does not answer", around: func(c *cluster, _ *fakeCluster) { c.statusErr = errDown }},
 		{name: "standby", status: func(st *pcmk.Status) { st.Nodes[0].Standby = pcmk.Yes }, running: lease.Yes, maint: lease.No,
 			why: "in standby", planned: true},
+		{name: "it joins, which is shown as standby", status: func(st *pcmk.Status) { st.Nodes[0].Standby, st.Nodes[0].Pending = pcmk.Yes, pcmk.Yes },
+			running: lease.Yes, maint: lease.No},
 		{name: "the peer's standby", status: func(st *pcmk.Status) { st.Nodes[1].Standby = pcmk.Yes }, running: lease.Yes, maint: lease.No},
 		{name: "being stopped", around: func(c *cluster, _ *fakeCluster) { c.stopping = true }, running: lease.Yes, maint: lease.No,
 			why: "being stopped", planned: true},
