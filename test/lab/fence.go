@@ -13,13 +13,14 @@ import (
 
 // fencedRows are rows that are played with fencing too.
 func fencedRows() []string {
-	return []string{"heartbeat-cut", "holder-isolated", "holder-crash", "switchover", "stop-hangs", "arbiter-down-60s", "two-leases"}
+	return []string{"heartbeat-cut", "holder-isolated", "holder-crash", "switchover", "stop-hangs", "arbiter-down-60s", "two-leases",
+		"habit-controld-crash"}
 }
 
 // fenceScenarios are the rows of fence_leasedog.
 func fenceScenarios() []Scenario {
 	var rows []Scenario
-	for _, s := range slices.Concat(leaseScenarios(), faultScenarios()) {
+	for _, s := range slices.Concat(leaseScenarios(), faultScenarios(), habitScenarios()) {
 		if slices.Contains(fencedRows(), s.Name) {
 			rows = append(rows, fenced(s))
 		}
