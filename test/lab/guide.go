@@ -140,7 +140,7 @@ func (g *guidePlay) inLab(commands string) string {
 	return strings.ReplaceAll(commands, "leasedog init --arbiter", "leasedog init --watchdog systemd --arbiter")
 }
 
-// play runs the blocks of a section, the last transcript first to be written where they are written.
+// play runs the blocks of a section that are for this shell, each on its hosts.
 func (g *guidePlay) play(ctx context.Context, blocks []guideBlock, section string) error {
 	played := 0
 	for _, b := range blocks {
@@ -165,6 +165,9 @@ func (g *guidePlay) play(ctx context.Context, blocks []guideBlock, section strin
 	return nil
 }
 
+// guideBlockLimit is for a block that waits for something that does not come.
+const guideBlockLimit = 3 * time.Minute
+
 // codeIn is the one line that is a word: around it stands what to do with it.
 func codeIn(out string) string {
 	for line := range strings.Lines(out) {
@@ -177,6 +180,8 @@ func codeIn(out string) string {
 
 func (g *guidePlay) onHost(ctx context.Context, host, commands string) (string, error) {
 	g.Event("%s: %s", host, strings.ReplaceAll(commands, "\n", "; "))
+	ctx, cancel := context.WithTimeout(ctx, guideBlockLimit)
+	defer cancel()
 	script := "exec 2>&1; export DEBIAN_FRONTEND=noninteractive; cd /shared/packages\n" + commands
 	out, err := g.Exec(ctx, host, "/bin/sh", "-ec", script)
 	if err != nil {
@@ -219,12 +224,16 @@ func (g *guidePlay) compare(b guideBlock, host, out string) {
 // removedLine is none that a document could have.
 const removedLine = "\x00"
 
+// whole is the guide as it is to be.
+func (g *guidePlay) whole() string {
+	return strings.Join(slices.DeleteFunc(slices.Clone(g.text), func(l string) bool { return l == removedLine }), "\n")
+}
+
 func (g *guidePlay) save() error {
 	if !g.write {
 		return nil
 	}
-	text := strings.Join(slices.DeleteFunc(slices.Clone(g.text), func(l string) bool { return l == removedLine }), "\n")
-	if err := os.WriteFile(filepath.Join(g.Repo, guidePath), []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(g.Repo, guidePath), []byte(g.whole()), 0o644); err != nil {
 		return fmt.Errorf("write the guide: %w", err)
 	}
 	return nil

@@ -84,3 +84,39 @@ func TestSameShape(t *testing.T) {
 		}
 	}
 }
+
+// Where node2 runs the group, it plays node1's part.
+func TestGuideInTheOtherPart(t *testing.T) {
+	g := &guidePlay{Run: &Run{Holder: Node2}, code: "abc-def"}
+	if got := g.inLab("leasedog init --arbiter https://a --code CODE; leasedog switchover app --to node2; echo node1"); got !=
+		"leasedog init --watchdog systemd --arbiter https://a --code abc-def; leasedog switchover app --to node1; echo node2" {
+		t.Error(got)
+	}
+	if got := codeIn("on node1, within 15m0s: leasedog join\nABC-DEF\n"); got != "ABC-DEF" {
+		t.Error(got)
+	}
+}
+
+// A transcript that says something else than the command is a failure, or is replaced, and nothing else is.
+func TestGuideCompares(t *testing.T) {
+	const doc = "## A\n```sh node1\na\n```\n```text\nheld for 2s\n```\nmore"
+	blocks, err := parseGuide(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		says  string
+		write bool
+		fails int
+		want  string
+	}{
+		{"held for 9s\n", false, 0, doc}, {"lost 9s ago\n", false, 1, doc}, {"held for 9s\n", true, 0, doc},
+		{"lost\n 9s ago\n\n", true, 0, "## A\n```sh node1\na\n```\n```text\nlost\n 9s ago\n```\nmore"},
+	} {
+		g := &guidePlay{Run: &Run{Holder: Node1, say: func(string) {}}, write: tc.write, text: strings.Split(doc, "\n")}
+		g.compare(blocks[0], Node1, tc.says)
+		if len(g.problems) != tc.fails || g.whole() != tc.want {
+			t.Errorf("%q: %q, the guide is then %q", tc.says, g.problems, g.whole())
+		}
+	}
+}
