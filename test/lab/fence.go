@@ -246,5 +246,17 @@ func playFenceUnguarded(ctx context.Context, r *Run) error {
 		return err
 	}
 	r.expectStays()
-	return nil
+	return r.startIfFenced(ctx, r.Standby())
+}
+
+// startIfFenced does what an administrator does after a fencing that ended when its target was back: Pacemaker there was told
+// that it was fenced, and stays down.
+func (r *Run) startIfFenced(ctx context.Context, node string) error {
+	return waitFor(ctx, node+" to run Pacemaker, once it is started", joinLimit, func() error {
+		if err := r.systemctl(ctx, node, "is-active", "--quiet", pacemakerUnit); err == nil {
+			return r.together(ctx)
+		}
+		r.Event("systemctl start pacemaker on %s", node)
+		return errors.Join(r.systemctl(ctx, node, "start", pacemakerUnit), errors.New("it was started just now"))
+	})
 }
