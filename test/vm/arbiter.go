@@ -140,7 +140,7 @@ type Peer struct {
 
 func newPeer(port int, b lease.Budget) (*Peer, error) {
 	c, err := arbiterclient.New(arbiterclient.Options{URLs: []string{fmt.Sprintf("http://127.0.0.1:%d", port)},
-		Cluster: clusterName, Node: peerName, RequestTimeout: b.RequestTimeout})
+		Insecure: true, Cluster: clusterName, Node: peerName, RequestTimeout: b.RequestTimeout})
 	if err != nil {
 		return nil, err
 	}

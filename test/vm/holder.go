@@ -37,7 +37,7 @@ func Hold(ctx context.Context, url, profileName, mode string) error {
 	if err != nil {
 		return err
 	}
-	client, err := arbiterclient.New(arbiterclient.Options{URLs: []string{url}, Cluster: clusterName, Node: nodeName,
+	client, err := arbiterclient.New(arbiterclient.Options{URLs: []string{url}, Insecure: true, Cluster: clusterName, Node: nodeName,
 		RequestTimeout: b.RequestTimeout})
 	if err != nil {
 		return err
