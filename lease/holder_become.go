@@ -172,7 +172,8 @@ func (h *Holder) guardArmed(now Instant, ev Armed) {
 		h.do(OpenGate{Epoch: h.epoch})
 	case h.phase == Resuming && h.step == stepArm:
 		if ev.Watchdog > h.budget.Watchdog { // another device than before the pause
-			h.note(true, "the pause goes on: the watchdog's real timeout is %v, this grant counts on %v", ev.Watchdog, h.budget.Watchdog)
+			h.note(true, "cannot resume: the watchdog's real timeout is %v, and this lease was granted for %v; tried again in %v. It stays paused "+
+				"for the peer until this node has its former watchdog again, or reboots", ev.Watchdog, h.budget.Watchdog, h.budget.RenewEvery)
 			h.step = stepSave
 			return
 		}
