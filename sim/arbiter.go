@@ -119,6 +119,8 @@ func (a *arbiter) receive(f func()) {
 
 func (a *arbiter) number() int { return 0 }
 
+func (a *arbiter) starts() int { return a.life }
+
 func (a *arbiter) listens() bool { return a.g != nil && !a.stalled }
 
 func (a *arbiter) waits(id lease.RequestID) bool { return a.waiting[id].from != nil }

@@ -25,8 +25,6 @@ import (
 //	I12  of two machines with one name at most one holds a lease
 type checks struct {
 	won        map[string]lease.Epoch // the highest epoch that anybody won
-	winner     map[string]lease.Party // and who
-	rolled     lease.Instant          // when the store last went back
 	paused     map[pauseKey]bool      // of which a pause was ever on disk
 	written    map[lease.Stamp]bool   // every stamp that ever was on disk
 	granted    map[string]lease.Epoch // the highest epoch that was ever granted, or claimed, on disk
@@ -51,7 +49,7 @@ type quarantined struct {
 }
 
 func (c *checks) begin() {
-	*c = checks{won: map[string]lease.Epoch{}, winner: map[string]lease.Party{}, paused: map[pauseKey]bool{},
+	*c = checks{won: map[string]lease.Epoch{}, paused: map[pauseKey]bool{},
 		written: map[lease.Stamp]bool{{}: true}, granted: map[string]lease.Epoch{}, freed: map[string]lease.Epoch{},
 		numbers: map[string]lease.Renew{}, quarantine: map[string]quarantined{},
 		ended: map[string]lease.Instant{}, down: map[string]lease.Instant{},
@@ -121,7 +119,7 @@ func (w *world) checkHeld(k *keeper, from lease.Phase, act lease.Enter) {
 		if won := w.check.won[k.name]; act.Epoch <= won {
 			w.violate("I3", "%s wins epoch %d of %s, after %d was won", n.name, act.Epoch, k.name, won)
 		}
-		w.check.won[k.name], w.check.winner[k.name] = act.Epoch, k.a.self
+		w.check.won[k.name] = act.Epoch
 	}
 	if lost := n.res[k.name].lost; act.Epoch <= lost {
 		w.violate("I5", "%s holds epoch %d of %s again, after it was lost or left", n.name, act.Epoch, k.name)
@@ -342,17 +340,9 @@ func (w *world) checkSwap(old, r lease.Record) {
 	}
 }
 
-// grantedByCopies: just after the store went back, copies of what brought it forward may do so once more, to the same end.
-func (w *world) grantedByCopies(r lease.Record, won lease.Epoch) bool {
-	return w.check.rolled != 0 && w.now.Sub(w.check.rolled) < copiesLast && r.Epoch == won && r.Holder.SameBoot(w.check.winner[r.Lease])
-}
-
-// copiesLast is for how long copies of a message arrive.
-const copiesLast = 5 * time.Second
-
 func (w *world) checkGrant(r lease.Record) {
 	w.stats.Grants++
-	if won := w.check.won[r.Lease]; r.Epoch <= won && !w.grantedByCopies(r, won) {
+	if won := w.check.won[r.Lease]; r.Epoch <= won {
 		w.violate("I3", "epoch %d of %s is granted, after %d was won", r.Epoch, r.Lease, won)
 	}
 	running := false

@@ -222,7 +222,7 @@ func (c *call) copyTo(to endpoint) {
 	if c.count > 0 {
 		d = &copied{}
 	}
-	*d = copied{c: c, to: to, id: n.w.id()}
+	*d = copied{c: c, to: to, id: n.w.id(), life: to.starts(), dials: n.w.now.Add(n.w.dialing())}
 	c.ids[c.count] = d.id
 	c.count++
 	n.w.carry(n, to, message{c.k.name, c.body, false}, d)
@@ -234,11 +234,23 @@ type copied struct {
 	to     endpoint
 	id     lease.RequestID
 	served bool
+	life   int           // of the arbiter's process when it was sent
+	dials  lease.Instant // until then the connection that it goes by may be made
+}
+
+// lost: the process that it was sent to has ended, and its connection with it. Only one that had no connection yet finds another
+// process, for as long as a connection is tried. A test that directs the network lets everything arrive.
+func (d *copied) lost() bool {
+	w := d.c.k.a.n.w
+	return w.direct == nil && d.to.starts() != d.life && w.now > d.dials
 }
 
 // happen: it arrives.
 func (d *copied) happen() {
 	w := d.c.k.a.n.w
+	if d.lost() {
+		return
+	}
 	if d.served { // the network has made another one of it
 		d.id = w.id()
 	}

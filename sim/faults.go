@@ -251,8 +251,7 @@ func arbiterFaults() []kind {
 			w.after(d, func() {
 				if !w.round.calm && !w.unknowable() && w.wouldBeSeen(old) {
 					w.log("the store goes back to %v", old.Cluster.Stamp)
-					w.check.rolled = w.now
-					a.crash(20*time.Millisecond, func() { a.disk = old })
+					a.crash(w.dialing()+20*time.Millisecond, func() { a.disk = old })
 				}
 			})
 		})},

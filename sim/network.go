@@ -38,6 +38,10 @@ func (m message) kind() string {
 	return strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", m.body), "lease."))
 }
 
+// dialing is for how long a connection is tried at most: TCP_USER_TIMEOUT is T (package arbiterclient), looked at whenever a
+// packet is sent again (tcp(7)).
+func (w *world) dialing() time.Duration { return 2 * w.budget.RequestTimeout }
+
 // carry takes a message from a node to an arbiter, or an answer back. Messages overtake each other as their delays fall.
 func (w *world) carry(n *node, to endpoint, m message, what task) {
 	if w.direct != nil {

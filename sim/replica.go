@@ -105,6 +105,8 @@ func (r *replica) now() lease.Instant { return r.clock.at(r.w.now) }
 
 func (r *replica) number() int { return r.n }
 
+func (r *replica) starts() int { return r.life }
+
 func (r *replica) listens() bool { return r.alive && !r.stalled }
 
 func (r *replica) waits(id lease.RequestID) bool { return r.waiting[id] != nil }

@@ -58,6 +58,7 @@ type endpoint interface {
 	waits(id lease.RequestID) bool
 	number() int
 	listens() bool
+	starts() int // of its process, so far
 }
 
 func (w *world) at(t lease.Instant, run func()) { w.plans(t, do(run)) }
