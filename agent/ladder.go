@@ -29,6 +29,7 @@ type ladder struct {
 // Shares of the stop budget after which the next step begins, in percent.
 const (
 	forceAt = 40
+	loneAt  = 50 // kill, when everything has stopped and only the coordinator's queue is in the way of the proof
 	killAt  = 70
 )
 
@@ -76,7 +77,9 @@ func (l *ladder) plan() lease.Stop {
 }
 
 // rungs are when the steps are due: force after 40 % of the stop budget (in leaving: when Pacemaker's own stop has
-// had its time), kill at 70 %, and only if a reset is what comes next.
+// had its time), kill at 70 %, and only if a reset is what comes next. With nothing left to stop there is nothing left to
+// wait for but a coordinator that may not come to rest, as one whose fencing fails again and again: kill then comes at 50 %,
+// so that the proof has more time.
 func (l *ladder) rungs() (force, kill lease.Instant) {
 	s := l.plan()
 	if s.Orderly != 0 {
@@ -85,7 +88,11 @@ func (l *ladder) rungs() (force, kill lease.Instant) {
 	span := l.k.a.budget().StopBudget
 	if s.Until != lease.Never {
 		span = max(0, min(span, s.Until.Sub(s.From)))
-		kill = s.From.Add(span * killAt / 100)
+		at := time.Duration(killAt)
+		if errors.Is(l.missing(), errNotIdle) {
+			at = loneAt
+		}
+		kill = s.From.Add(span * at / 100)
 	} else {
 		kill = lease.Never
 	}

@@ -15,6 +15,9 @@ import (
 // missing says what a proof lacks.
 func missing(format string, args ...any) error { return fmt.Errorf(format, args...) }
 
+// errNotIdle: everything has stopped, but what the coordinator ordered before may still arrive.
+var errNotIdle = errors.New("the DC was not seen idle since the attribute went away")
+
 // prove returns nil if the guarded resources of the plan are proven stopped on this node, in this order: the
 // attribute reads as absent; nothing that was ordered before can still arrive; no operation is pending and no
 // resource agent is at work; every monitor says stopped; and the attribute still reads as absent. Whatever cannot be
@@ -48,7 +51,7 @@ func (k *keeper) prove(ctx context.Context, plan pcmk.Plan) error {
 		return err
 	}
 	if !idle {
-		return missing("the DC was not seen idle since the attribute went away")
+		return errNotIdle
 	}
 	if err := k.provenQuiet(ctx, plan, down || severed); err != nil {
 		return err // an action that began while the monitors ran

@@ -632,6 +632,48 @@ func TestLadder_ProvesBesideAHungAttempt(t *testing.T) {
 	})
 }
 
+// A coordinator that does not come to rest is not waited for until 70 % once everything has stopped: its queue is cut off
+// earlier then, and not earlier than 50 %. While something runs it has its time.
+func TestLadder_SeversEarlierFromARestlessDC(t *testing.T) {
+	for name, tc := range map[string]struct {
+		r1    int // what its monitor says
+		share time.Duration
+	}{"all stopped": {7, loneAt}, "one runs": {0, killAt}} {
+		t.Run(name, func(t *testing.T) {
+			proc := procDir(t, "50 /usr/libexec/pacemaker/pacemaker-attrd")
+			synctest.Test(t, func(t *testing.T) {
+				f := idleCluster()
+				f.dc.Activity = pcmk.Transition
+				f.monitors = map[string]int{"r1": tc.r1}
+				k := testKeeper(t, f, proc)
+				k.plan = &twoPrimitives
+				k.gate.set(0)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				s, now := k.a.budget().StopBudget, k.a.opt.Now()
+				k.ladder.start(ctx, lease.Stop{Ladder: 1, From: now, Until: now.Add(s)})
+				due := s * tc.share / 100
+				time.Sleep(due - time.Millisecond)
+				if _, severed := k.gate.state(); severed {
+					t.Errorf("severed before %v", due)
+				}
+				time.Sleep(2*provePace + 2*time.Millisecond)
+				if _, severed := k.gate.state(); !severed {
+					t.Errorf("not severed by %v", due+2*provePace)
+				}
+				if tc.share == loneAt {
+					if l := <-k.a.mail; l.ev != (lease.Proven{Ladder: 1}) {
+						t.Errorf("got %+v", l.ev)
+					}
+				}
+				cancel()
+				close(k.a.done) // both that proved may be posting
+				synctest.Wait()
+			})
+		})
+	}
+}
+
 // hungDC is a cluster whose coordinator never answers.
 type hungDC struct{ *fakeCluster }
 
