@@ -83,9 +83,9 @@ func (g *Grantor) acquire(now Instant, l *grantLease, r Request, a Acquire) {
 		return
 	}
 	switch {
-	case l.rec.Holder.BootID != a.BootID:
+	case l.rec.Holder.BootID != a.BootID && g.nodes[a.Node].succeeds(a.BootID, l.rec.Holder.BootID):
 		g.endPause(now, l, "the holder has booted anew: its old boot's pause")
-	case a.Stopped && !a.Instance.Older(l.rec.Holder.Instance):
+	case l.rec.Holder.BootID == a.BootID && a.Stopped && !a.Instance.Older(l.rec.Holder.Instance):
 		g.endPause(now, l, "the holder stands by, proven stopped: the pause on record")
 	}
 }

@@ -142,7 +142,7 @@ func (g *Grantor) fence(now Instant, r Request, f Fence) {
 		a.Reason = "two machines speak under one name"
 	case f.Check:
 		a = g.checkFence(now, f, a)
-	case f.Boot != "" && f.Boot != BootMark(n.record().BootID) && !g.heldIn(now, f.Target, f.Boot):
+	case f.Boot != "" && f.Boot != BootMark(n.record().BootID) && n.succeeds(n.record().BootID, f.Boot) && !g.heldIn(now, f.Target, f.Boot):
 		a.Verdict, a.Reason = OK, f.Target+" has booted anew"
 	default:
 		g.fenceBoot(now, r.ID, f, a)
@@ -201,6 +201,9 @@ func (g *Grantor) fenceBoot(now Instant, id RequestID, f Fence, a Answer) {
 	on := g.nodes[f.Target].rec // what is on disk
 	if a.Boot != mark {         // it has booted anew, and only its old boot's hold is waited for
 		a.Verdict, a.Reason = Denied, f.Target+" has booted anew, and its former boot may hold a lease"
+		if !g.nodes[f.Target].succeeds(rec.BootID, a.Boot) {
+			a.Reason = "another machine speaks as " + f.Target + ", which proves nothing of its former boot"
+		}
 	}
 	if l != nil || other != "" || a.Boot != mark || on.BarredBoot == rec.BootID && (on.BarredOff || !f.Off) {
 		g.reply(id, a)

@@ -258,7 +258,8 @@ func (g *Grantor) outlive(now Instant, l *grantLease, r Request) {
 		return
 	}
 	for i := range l.blocks {
-		if b := &l.blocks[i]; b.by.Node == a.Node && b.by.BootID != a.BootID && !b.outlived {
+		if b := &l.blocks[i]; b.by.Node == a.Node && b.by.BootID != a.BootID && !b.outlived &&
+			g.nodes[a.Node].succeeds(a.BootID, b.by.BootID) {
 			b.outlived, b.until = true, Earlier(b.until, now.Add(max(g.opt.MaxHold, 2*RetryAfterFailure)))
 		}
 	}

@@ -267,6 +267,7 @@ type grantNode struct {
 type grantBoot struct {
 	id     string
 	newest Instance // of the agents of this boot
+	first  Instant  // heard
 	last   Instant
 	window time.Duration // L, as this boot last said it
 }
@@ -288,7 +289,7 @@ func (g *Grantor) hear(now Instant, p Party) *grantNode {
 		g.addNode(n)
 	}
 	i := slices.IndexFunc(n.boots, func(b grantBoot) bool { return b.id == p.BootID })
-	boot := grantBoot{id: p.BootID, newest: p.Instance, window: defaultWindow}
+	boot := grantBoot{id: p.BootID, newest: p.Instance, first: now, window: defaultWindow}
 	if i >= 0 {
 		boot = n.boots[i]
 		if last := n.boots[len(n.boots)-1]; last.id != p.BootID && now.Sub(last.last) <= last.window {
@@ -329,6 +330,21 @@ func (g *Grantor) twins(now Instant, n *grantNode, other grantBoot, p Party) {
 	}
 }
 
+// succeeds reports whether boot may have come after old, a boot id or its mark. One that had spoken before old was last heard is
+// another machine's, and proves nothing of old. What was on its way comes late, but not so late.
+func (n *grantNode) succeeds(boot, old string) bool {
+	first, last := Never, Instant(0)
+	for _, b := range n.boots {
+		if b.id == boot {
+			first = b.first
+		}
+		if b.id == old || BootMark(b.id) == old {
+			last = b.last
+		}
+	}
+	return last <= first.Add(RetryAfterFailure)
+}
+
 // superseded reports whether a newer instance of p's boot has been heard.
 func (n *grantNode) superseded(p Party) bool {
 	return slices.ContainsFunc(n.boots, func(b grantBoot) bool { return b.id == p.BootID && p.Instance.Older(b.newest) })
@@ -340,7 +356,7 @@ func (n *grantNode) record() NodeRecord {
 	if len(n.boots) > 0 {
 		r.BootID = n.boots[len(n.boots)-1].id
 	}
-	if r.BarredBoot != "" && r.BootID != r.BarredBoot {
+	if r.BarredBoot != "" && r.BootID != r.BarredBoot && n.succeeds(r.BootID, r.BarredBoot) {
 		r.BarredBoot, r.BarredOff = "", false // a new boot ends a bar
 	}
 	return r

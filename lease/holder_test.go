@@ -866,6 +866,13 @@ func TestHolder_Barred(t *testing.T) {
 	if slices.Contains(r.log, "Fenced") {
 		t.Errorf("a holder resets itself: %v", r.log)
 	}
+	// A successor that finds a lease released gives it back again, and hears of a bar that came meanwhile.
+	r = newRig(t)
+	r.start(Found{Record: record(r, RunReleased)})
+	r.step(Proven{Ladder: r.stop.Ladder})
+	r.wantPhase(Stopped)
+	r.answer(ans(Barred, 0))
+	r.wantPhase(Standby)
 }
 
 // 6.4: gives up for a ready peer only, and then stands back, as last resort, for longer each time.

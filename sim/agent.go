@@ -189,6 +189,9 @@ func (a *agent) kill(d time.Duration) {
 			effect()
 		}
 	}
+	for _, k := range a.keepers {
+		n.untold(k.name)
+	}
 	n.w.settle()
 	n.after(d, func() {
 		if n.agent == a {

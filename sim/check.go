@@ -70,10 +70,16 @@ func (w *world) violate(invariant, format string, args ...any) {
 func (n *node) counts() bool { return n.alive && n.w.now >= n.excused && !n.copied() }
 
 // copied: another machine with this one's name has spoken, this one has a paused lease and was not heard for longer than it
-// is silent in a pause.
+// is silent in a pause. When it is heard again, its lease may be another's.
 func (n *node) copied() bool {
-	return n.twin && n.w.now.Sub(n.heard) > lease.RetryAfterFailure+n.budget.RequestTimeout &&
+	return n.twin && (n.usurped || n.w.now.Sub(n.heard) > lease.RetryAfterFailure+n.budget.RequestTimeout) &&
 		slices.ContainsFunc(n.agent.keepers, func(k *keeper) bool { return k.phase == lease.Paused || k.phase == lease.Resuming })
+}
+
+// isHeard: an arbiter that listens hears from it.
+func (n *node) isHeard() {
+	n.usurped = n.copied()
+	n.heard = n.w.now
 }
 
 // checkOverlap is the promise: whenever something begins to run, or begins to count.

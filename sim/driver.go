@@ -222,7 +222,7 @@ func (c *call) copyTo(to endpoint) {
 	if c.count > 0 {
 		d = &copied{}
 	}
-	*d = copied{c: c, to: to, id: n.w.id(), life: to.starts(), dials: n.w.now.Add(n.w.dialing())}
+	*d = copied{c: c, to: to, id: n.w.id(), life: to.starts(), boot: n.boots, dials: n.w.now.Add(n.w.dialing())}
 	c.ids[c.count] = d.id
 	c.count++
 	n.w.carry(n, to, message{c.k.name, c.body, false}, d)
@@ -235,14 +235,16 @@ type copied struct {
 	id     lease.RequestID
 	served bool
 	life   int           // of the arbiter's process when it was sent
+	boot   int           // of the machine that sends it
 	dials  lease.Instant // until then the connection that it goes by may be made
 }
 
-// lost: the process that it was sent to has ended, and its connection with it. Only one that had no connection yet finds another
-// process, for as long as a connection is tried. A test that directs the network lets everything arrive.
+// lost: the process that it was sent to has ended, or the machine that sends it, and its connection with it. Only one that had no
+// connection yet finds another process, for as long as a connection is tried, and a machine that is off sends nothing again. A test
+// that directs the network lets everything arrive.
 func (d *copied) lost() bool {
-	w := d.c.k.a.n.w
-	return w.direct == nil && d.to.starts() != d.life && w.now > d.dials
+	n := d.c.k.a.n
+	return n.w.direct == nil && (d.to.starts() != d.life || n.boots != d.boot || !n.alive) && n.w.now > d.dials
 }
 
 // happen: it arrives.
@@ -256,7 +258,7 @@ func (d *copied) happen() {
 	}
 	d.served = true
 	if d.to.listens() {
-		d.c.k.a.n.heard = w.now
+		d.c.k.a.n.isHeard()
 	}
 	d.to.ask(d.id, d.c.k.name, d.c.body, d)
 }

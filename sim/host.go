@@ -19,6 +19,7 @@ type node struct {
 	clone   bool          // a second machine with another one's name
 	twin    bool          // there was one with this one's name, in this boot
 	heard   lease.Instant // by an arbiter, last
+	usurped bool          // it was copied, until its pause ends
 	links   []wire
 	disk    lease.Known
 	run     map[string]lease.RunRecord
@@ -171,9 +172,7 @@ func (n *node) attribute(name string, e lease.Epoch) {
 	if !n.alive || r.attr == e {
 		return
 	}
-	// Whoever closes the gate has lost the lease, or leaves it. One that cannot write so to /run has not given it back either, and its
-	// successor, which finds it held, renewed and guarded, may go on.
-	if e == 0 && n.agent != nil && !n.agent.dead && !n.badDisk {
+	if e == 0 && n.agent != nil && !n.agent.dead { // whoever closes the gate has lost the lease, or leaves it
 		r.lost = max(r.lost, r.attr)
 	}
 	r.attr = e
@@ -194,6 +193,14 @@ func (n *node) attribute(name string, e lease.Epoch) {
 		}
 	})
 	n.w.settle()
+}
+
+// untold: an agent that is killed before /run says that it lost or left the lease has not given it back either, and its successor,
+// which finds it held, renewed and guarded, may go on.
+func (n *node) untold(name string) {
+	if r, said := n.res[name], n.run[name]; said.State == lease.RunHeld && said.Epoch == r.lost {
+		r.lost--
+	}
 }
 
 // stop is Pacemaker's own, ordered when the gate is closed.
