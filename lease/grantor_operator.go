@@ -37,7 +37,8 @@ const recoverLead Epoch = 1000
 // are not granted a second time.
 func (g *Grantor) skipEpochs() {
 	for _, l := range g.sorted() {
-		if l.rec.State == RecordFree && len(l.reported) < 2 && !g.cluster.Fresh {
+		outdated := l.rec.State == RecordFree || l.floor > l.rec.Epoch // is to be free
+		if outdated && len(l.reported) < 2 && !g.cluster.Fresh {
 			l.floor = max(l.floor, l.rec.Epoch) + recoverLead
 		}
 	}

@@ -96,6 +96,9 @@ func (h *Holder) begin(now Instant, f Found) {
 			Hold: h.opt.Budget.Hold()}
 	}
 	h.epoch, h.hold, h.party, h.budget, h.sent = r.Epoch, r.Hold, r.Party, r.Budget, r.Sent
+	if h.known.see(h.opt.Lease, r.Epoch) { // the earlier agent had no time to save it: it must not be won again
+		h.do(SaveKnown{Known: h.known.Clone(), Epoch: r.Epoch})
+	}
 	h.owed = true // whether the earlier agent asked for a pause is not known
 	// A grant that counts on a shorter watchdog than there is, which the earlier agent had no time to leave, guards nothing.
 	guarded := f.Guard != nil && f.Guard.Epoch == r.Epoch && f.Guard.Watchdog <= r.Budget.Watchdog

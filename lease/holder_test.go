@@ -651,6 +651,31 @@ func TestHolder_SuccessorReleases(t *testing.T) {
 	}
 }
 
+// An agent that was killed before it saved the epoch that it had been granted: its successor knows it from /run, and neither says
+// that it has seen less nor wins it again.
+func TestHolder_SuccessorKnowsTheEpoch(t *testing.T) {
+	r := newRig(t)
+	var saved []Action
+	for _, a := range r.h.Step(r.now, Found{Record: record(r, RunLosing)}) {
+		r.carryOut(a)
+		if s, ok := a.(SaveKnown); ok && s.Known.Epochs["pg"] == 7 {
+			saved = append(saved, a)
+		}
+	}
+	if len(saved) != 1 {
+		t.Errorf("epoch 7 was saved %d times", len(saved))
+	}
+	r.step(Proven{Ladder: r.stop.Ladder})
+	r.answer(ans(OK, 0))
+	r.ready()
+	r.wantPhase(Acquiring)
+	if acq := r.last().Body.(Acquire); acq.SeenEpoch != 7 {
+		t.Errorf("it says that it has seen epoch %d", acq.SeenEpoch)
+	}
+	r.answer(ans(Granted, 7))
+	r.wantPhase(Acquiring)
+}
+
 // 6.4 Start: a guarded resource is active. Granted within L: nothing is touched. Denied or no answer: stopped.
 func TestHolder_StartOnActiveGroup(t *testing.T) {
 	newRig := func(t *testing.T) *rig {

@@ -57,13 +57,20 @@ func (k *Known) Learn(lease string, a Answer) bool {
 		k.DeadStores = append(slices.Clone(k.DeadStores), k.Stamp.StoreID)
 		k.Stamp = a.Stamp
 	}
-	if a.Epoch > seen {
-		if k.Epochs == nil {
-			k.Epochs = map[string]Epoch{}
-		}
-		k.Epochs[lease] = a.Epoch
-	}
+	k.see(lease, a.Epoch)
 	return k.Stamp != before.Stamp || k.Epochs[lease] != seen
+}
+
+// see takes over an epoch and reports whether it is a higher one.
+func (k *Known) see(lease string, e Epoch) bool {
+	if e <= k.Epochs[lease] {
+		return false
+	}
+	if k.Epochs == nil {
+		k.Epochs = map[string]Epoch{}
+	}
+	k.Epochs[lease] = e
+	return true
 }
 
 // Clone returns a copy that shares nothing.

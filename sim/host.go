@@ -300,7 +300,7 @@ func (n *node) suspend(d time.Duration, found bool) {
 	n.clock.pause(w.now, d)
 	n.still, n.disturb = w.now.Add(d), w.now.Add(d)
 	b := n.device
-	until := b.HardDeadline()
+	until := max(b.HardDeadline(), n.armedFor())
 	if found && n.guard != nil && n.guard.d.Armed() > 0 {
 		until = 1200 * time.Millisecond
 	}
@@ -329,6 +329,17 @@ func (n *node) suspend(d time.Duration, found bool) {
 			}
 		})
 	})
+}
+
+// armedFor is for how long the guard is armed: in a pause with an end, for longer than any renewal arms it.
+func (n *node) armedFor() time.Duration {
+	until := n.now()
+	if g := n.guard; g != nil {
+		for i := range g.d.Armed() {
+			until = lease.Later(until, g.d.Lease(i).Until)
+		}
+	}
+	return until.Sub(n.now())
 }
 
 func (n *node) String() string { return fmt.Sprintf("%s (boot %d)", n.name, n.boots) }

@@ -124,6 +124,8 @@ func handoverRules() []Rule {
 		{ID: "4.4.7", Without: "leaving is taken up as leaving", Edits: one(stepFile,
 			"case r.State == RunHeld && inTime:", "case (r.State == RunHeld || r.State == RunLeaving) && inTime:")},
 		{ID: "4.4.7", Without: "leaving is taken up", Edits: one(stepFile, "case r.State == RunLeaving && inTime:", "case false:")},
+		{ID: "4.4.7", Without: "the epoch that /run tells of counts as seen", Edits: one(stepFile,
+			"	if h.known.see(h.opt.Lease, r.Epoch) {", "	if false {")},
 		{ID: "4.4.7", Without: "paused is taken up as it is", Edits: one(stepFile,
 			"	case r.State == RunPaused && (r.PauseFor == 0 || guarded):\n", "	case false:\n")},
 		{ID: "4.4.7", Without: "the grant's budget goes on", Edits: one(stepFile,
