@@ -243,6 +243,8 @@ func recoveryRules() []Rule {
 			"	case h.phase == Winning && h.sent == 0 && a.Stamp.StoreID != h.granter:\n", "	case false:\n")},
 		{ID: "4.3.7", Without: "a holder that was heard, and that a claim contradicts, is waited for", Edits: []Edit{
 			{renewFile, "		if l.first != 0 && !was.SameBoot(op.rec.Holder) {\n", "		_ = was\n		if false {\n"}}},
+		{ID: "4.3.7", Without: "an operator's recover goes beyond a record that is over", Edits: one("lease/grantor_operator.go",
+			"		outdated := l.rec.State == RecordFree || l.floor > l.rec.Epoch", "		outdated := l.rec.State == RecordFree")},
 		{ID: "4.3.7", Without: "by an operator too", Edits: one("lease/grantor_operator.go", "	case now < g.deniedUntil():\n", "	case false:\n")},
 	}
 }
