@@ -22,7 +22,8 @@ type ladder struct {
 
 	mu   sync.Mutex
 	stop lease.Stop
-	last error // what the last attempt missed
+	last error         // what the last attempt missed
+	lone lease.Instant // since when that is nothing but an idle DC, without a break; 0: it is not
 	end  context.CancelFunc
 }
 
@@ -49,7 +50,7 @@ func (l *ladder) start(ctx context.Context, s lease.Stop) {
 		l.end()
 	}
 	ctx, l.end = context.WithCancel(ctx)
-	l.last = nil
+	l.last, l.lone = nil, 0
 	go l.run(ctx, s.Ladder)
 }
 
@@ -70,6 +71,13 @@ func (l *ladder) missing() error {
 	return l.last
 }
 
+// alone is since when nothing but an idle DC is missing, 0 if more is.
+func (l *ladder) alone() lease.Instant {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lone
+}
+
 func (l *ladder) plan() lease.Stop {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,11 +96,11 @@ func (l *ladder) rungs() (force, kill lease.Instant) {
 	span := l.k.a.budget().StopBudget
 	if s.Until != lease.Never {
 		span = max(0, min(span, s.Until.Sub(s.From)))
-		at := time.Duration(killAt)
-		if errors.Is(l.missing(), errNotIdle) {
-			at = loneAt
+		kill = s.From.Add(span * killAt / 100)
+		if since := l.alone(); since != 0 { // a DC that is about to come to rest has the time for it
+			lone := lease.Later(s.From.Add(span*loneAt/100), since.Add(span*(killAt-loneAt)/100))
+			kill = lease.Earlier(kill, lone)
 		}
-		kill = s.From.Add(span * at / 100)
 	} else {
 		kill = lease.Never
 	}
@@ -165,7 +173,11 @@ func (l *ladder) attempt(ctx context.Context) error {
 		err = l.k.prove(ctx, plan)
 	}
 	l.mu.Lock()
-	l.last = err
+	if l.last = err; !errors.Is(err, errNotIdle) {
+		l.lone = 0
+	} else if l.lone == 0 {
+		l.lone = l.k.a.opt.Now()
+	}
 	l.mu.Unlock()
 	return err
 }
