@@ -199,7 +199,7 @@ var twoPrimitives = pcmk.Plan{Resources: []pcmk.Guarded{{ID: "g", Kind: pcmk.Kin
 
 func testKeeper(t *testing.T, f *fakeCluster, proc string) *keeper {
 	log, _ := logtest.NewNullLogger()
-	a := &Agent{log: logrus.NewEntry(log), node: "node1", done: make(chan struct{}), mail: make(chan letter)}
+	a := &Agent{log: logrus.NewEntry(log), node: "node1", done: make(chan struct{}), mail: make(chan letter), knownDisk: newQueue()}
 	a.opt = Options{Cluster: f, Units: &fakeUnits{active: "inactive"}, Proc: proc, RunDir: t.TempDir(), StateDir: t.TempDir(),
 		Now: func() lease.Instant { return lease.Instant(time.Now().UnixNano()) }}
 	b, _ := lease.Profile("lan")
