@@ -87,7 +87,7 @@ func (l *ladder) plan() lease.Stop {
 // rungs are when the steps are due: force after 40 % of the stop budget (in leaving: when Pacemaker's own stop has
 // had its time), kill at 70 %, and only if a reset is what comes next. With nothing left to stop there is nothing left to
 // wait for but a coordinator that may not come to rest, as one whose fencing fails again and again: kill then comes at 50 %,
-// so that the proof has more time.
+// so that the proof has more time, and not before nothing else was missing for 20 %.
 func (l *ladder) rungs() (force, kill lease.Instant) {
 	s := l.plan()
 	if s.Orderly != 0 {

@@ -674,6 +674,19 @@ func TestLadder_SeversEarlierFromARestlessDC(t *testing.T) {
 	}
 }
 
+// A group that has stopped late leaves its coordinator the time to come to rest.
+func TestLadder_SeversNotAtOnce(t *testing.T) {
+	k := testKeeper(t, idleCluster(), procDir(t, controlled))
+	s, from := k.a.budget().StopBudget, k.a.opt.Now()
+	k.ladder.stop = lease.Stop{Ladder: 1, From: from, Until: from.Add(s)}
+	for stopped, want := range map[time.Duration]time.Duration{10: 50, 30: 50, 40: 60, 45: 65, 55: 70, 90: 70} {
+		k.ladder.lone = from.Add(s * stopped / 100)
+		if _, kill := k.ladder.rungs(); kill != from.Add(s*want/100) {
+			t.Errorf("stopped at %d %%: severed after %v of %v, want %d %%", stopped, kill.Sub(from), s, want)
+		}
+	}
+}
+
 // hungDC is a cluster whose coordinator never answers.
 type hungDC struct{ *fakeCluster }
 

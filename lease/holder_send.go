@@ -307,7 +307,7 @@ func (h *Holder) renewAnswered(now Instant, p pending, a Answer) {
 }
 
 func (h *Holder) releaseAnswered(now Instant, a Answer) {
-	// A boot that holds anything is never barred: there is nothing left to give back.
+	// What was held is proven stopped and disarmed, and a barred boot is never granted anything: there is nothing left to give back.
 	if h.phase == Stopped && h.step == stepRelease && slices.Contains([]Verdict{OK, Lost, Refused, Barred}, a.Verdict) {
 		h.becomeStandby(now, "released")
 	}
