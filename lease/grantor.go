@@ -65,6 +65,7 @@ type grantLease struct {
 	longPause  bool           // the alarm about the pause was given
 	resumeAsk  bool           // an administrator asked the holder to end this very pause
 	floor      Epoch          // recovery: the highest epoch that any node has seen
+	skip       Epoch          // recovery: Record.Floor as an operator's recover makes it
 	blocks     []grantBlock   // recovery: claims that could not be taken back are waited out
 	denied     Instant        // recovery: the hold of a holder that was heard, and whose epoch a claim says is over
 	reported   []string       // recovery: nodes that have reported on this lease under the new id
@@ -95,6 +96,7 @@ const (
 	opPause
 	opResume
 	opClaim
+	opFloor // nothing but the floor: whatever is known of renewals stays
 )
 
 // grantOp is one part of a transaction: what happens in memory when it is on disk, and who is answered then.
@@ -131,7 +133,7 @@ func NewGrantor(opt GrantorOptions, snap Snapshot, now Instant) *Grantor {
 		g.addLease(l)
 	}
 	for _, n := range snap.Nodes {
-		g.addNode(&grantNode{rec: n})
+		g.addNode(&grantNode{rec: n, beside: n.Beside})
 	}
 	return g
 }
@@ -141,6 +143,7 @@ func (g *Grantor) Step(now Instant, ev GrantorEvent) []GrantorAction {
 	g.acts, g.at = nil, now
 	switch ev := ev.(type) {
 	case Request:
+		ev.at = now
 		g.request(now, ev)
 	case Gone:
 		g.gone(ev.ID)

@@ -268,7 +268,7 @@ func (g *Grantor) nextOfWaiter(l *grantLease, w *grantWaiter) Instant {
 // grant writes a new epoch for w.
 func (g *Grantor) grant(now Instant, l *grantLease, w *grantWaiter) {
 	a := w.req
-	epoch := max(l.rec.Epoch, a.SeenEpoch) + 1
+	epoch := max(l.rec.Epoch, l.rec.Floor, a.SeenEpoch) + 1
 	rec := Record{Lease: l.name, Epoch: epoch, State: RecordHeld, Holder: a.Party, Seq: a.Seq, Hold: a.Hold,
 		LossAfter: a.Terms.LossAfter}
 	regrant := !l.free(now)

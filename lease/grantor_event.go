@@ -16,6 +16,9 @@ type Request struct {
 	ID    RequestID
 	Lease string
 	Body  any
+
+	at    Instant // received, set by Step
+	heard bool    // its sender was; not a second time when it was judged again after a write
 }
 
 // Report is what a node says of itself besides its requests for a lease: what it has seen and what it claims.

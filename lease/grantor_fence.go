@@ -201,7 +201,10 @@ func (g *Grantor) fenceBoot(now Instant, id RequestID, f Fence, a Answer) {
 	on := g.nodes[f.Target].rec // what is on disk
 	if a.Boot != mark {         // it has booted anew, and only its old boot's hold is waited for
 		a.Verdict, a.Reason = Denied, f.Target+" has booted anew, and its former boot may hold a lease"
-		if !g.nodes[f.Target].succeeds(rec.BootID, a.Boot) {
+		switch n := g.nodes[f.Target]; {
+		case len(n.boots) == 0:
+			a.Reason = f.Target + " has not been heard since this arbiter started: which boot it is in is not known"
+		case !n.succeeds(rec.BootID, a.Boot):
 			a.Reason = "another machine speaks as " + f.Target + ", which proves nothing of its former boot"
 		}
 	}

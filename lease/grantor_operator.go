@@ -34,12 +34,16 @@ func (g *Grantor) deniedUntil() Instant {
 const recoverLead Epoch = 1000
 
 // skipEpochs: the human speaks for a node that is not heard, and which may have won epochs that no other node has seen. They
-// are not granted a second time.
+// are not granted a second time: not after an epoch that is over, and not after one that somebody holds.
 func (g *Grantor) skipEpochs() {
 	for _, l := range g.sorted() {
 		outdated := l.rec.State == RecordFree || l.floor > l.rec.Epoch // is to be free
-		if outdated && len(l.reported) < 2 && !g.cluster.Fresh {
+		switch {
+		case len(l.reported) >= 2 || g.cluster.Fresh:
+		case outdated:
 			l.floor = max(l.floor, l.rec.Epoch) + recoverLead
+		default:
+			l.skip = l.rec.Epoch + recoverLead
 		}
 	}
 }
@@ -54,7 +58,7 @@ func (g *Grantor) operatorFree(now Instant, ev OperatorFree) {
 	}
 	rec := l.rec
 	rec.State, rec.Carry, rec.PauseFor, rec.PauseHold = RecordFree, 0, 0, 0
-	ago, heard := g.quiet(now, ev.Node)
+	ago, heard := g.holderQuiet(now, l)
 	g.writeLease(grantOp{kind: opFree, rec: rec, ids: []RequestID{ev.ID}, answer: a}, "freed",
 		fmt.Sprintf("an operator says that %s is off; it was %s", ev.Node, lastHeard(ago, heard)))
 }
@@ -73,7 +77,7 @@ func (g *Grantor) judgeFree(now Instant, l *grantLease, node string) Answer {
 	}
 	a := Answer{Verdict: Unavailable, Epoch: l.rec.Epoch, Holder: node, Paused: l.rec.State == RecordPaused,
 		Waiters: l.others(now, node)}
-	ago, heard := g.quiet(now, node)
+	ago, heard := g.holderQuiet(now, l)
 	must := g.mustBeQuiet(l)
 	again := (must - ago).Round(time.Second / 10)
 	instead := fmt.Sprintf("leasedog switchover %s moves the lease", l.name)
@@ -122,6 +126,24 @@ func (g *Grantor) quiet(now Instant, node string) (ago time.Duration, heard bool
 		return now.Sub(n.boots[len(n.boots)-1].last), true
 	}
 	return now.Sub(g.started), false
+}
+
+// holderQuiet is how long the node of a holder has not been heard, in whichever boot, unless the one that was heard last is another
+// machine's, which says nothing of the holder's: then how long the holder's boot.
+func (g *Grantor) holderQuiet(now Instant, l *grantLease) (ago time.Duration, heard bool) {
+	holder := l.rec.Holder
+	n := g.nodes[holder.Node]
+	if n == nil || len(n.boots) == 0 {
+		return g.quiet(now, holder.Node)
+	}
+	last := n.boots[len(n.boots)-1].id
+	if last == holder.BootID || n.succeeds(last, holder.BootID) {
+		return g.quiet(now, holder.Node)
+	}
+	if ago, heard = g.silence(now, holder); !heard {
+		ago = now.Sub(g.started)
+	}
+	return ago, heard
 }
 
 // mustBeQuiet is how long a holder must be silent before a human's word that it is off is taken: its hold, since until

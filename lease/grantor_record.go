@@ -22,6 +22,7 @@ const (
 type Record struct {
 	Lease     string
 	Epoch     Epoch // the highest one that was granted
+	Floor     Epoch `json:",omitempty"` // the next one that is granted is above it; 0: above Epoch
 	State     RecordState
 	Holder    Party         // of Epoch; of the last one when free
 	Seq       uint64        // of the request that made this record; after a restart the last one known
@@ -52,6 +53,7 @@ type NodeRecord struct {
 	BootID     string // the boot that was heard last
 	BarredBoot string // "" if not barred; requests of this boot are refused
 	BarredOff  bool   `json:",omitempty"` // it is to power down, not to boot anew
+	Beside     string `json:",omitempty"` // boots that were heard side by side, separated by blanks: nothing proves that one of them is over
 }
 
 // ClusterRecord is what is durable about a cluster besides its leases and nodes. A zero StoreID means that this

@@ -293,7 +293,7 @@ func (g *Grantor) recordOfClaim(l *grantLease, r Request, c Claim) (Record, bool
 	if c.Epoch < rec.Epoch || c.Epoch < l.floor || late {
 		return rec, false
 	}
-	next := Record{Lease: l.name, Epoch: c.Epoch, State: RecordHeld, Holder: p, Hold: c.Hold}
+	next := Record{Lease: l.name, Epoch: c.Epoch, Floor: rec.Floor, State: RecordHeld, Holder: p, Hold: c.Hold}
 	if c.Hold == 0 {
 		next.Hold = g.opt.MaxHold
 	}
@@ -423,9 +423,14 @@ func (g *Grantor) finishRecovery(cause string, ids []RequestID) {
 	c.Recovery, c.Fresh = false, false
 	g.write(c, grantOp{kind: opCluster, ids: ids, answer: Answer{Verdict: OK}}, Transition{What: "recovered", Cause: cause})
 	for _, l := range g.sorted() {
-		if l.floor > l.rec.Epoch {
-			rec := Record{Lease: l.name, Epoch: l.floor, State: RecordFree}
+		rec := l.rec
+		rec.Floor = max(rec.Floor, l.skip)
+		switch {
+		case l.floor > l.rec.Epoch:
+			rec = Record{Lease: l.name, Epoch: l.floor, Floor: rec.Floor, State: RecordFree}
 			g.write(c, grantOp{kind: opFree, rec: rec}, Transition{})
+		case rec != l.rec:
+			g.write(c, grantOp{kind: opFloor, rec: rec}, Transition{})
 		}
 	}
 }
@@ -438,12 +443,12 @@ func (g *Grantor) commitCluster(now Instant, c ClusterRecord) {
 		g.freshNodes = map[string]bool{}
 		g.suspect, g.behind = false, false
 		for _, l := range g.leases {
-			l.reported, l.floor = nil, 0
+			l.reported, l.floor, l.skip = nil, 0, 0
 		}
 	}
 	if g.cluster.Recovery && !c.Recovery {
 		for _, l := range g.leases {
-			l.reported, l.floor, l.blocks, l.denied = nil, 0, nil, 0
+			l.reported, l.floor, l.skip, l.blocks, l.denied = nil, 0, 0, nil, 0
 		}
 	}
 	g.cluster = c

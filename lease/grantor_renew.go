@@ -283,6 +283,8 @@ func (g *Grantor) commitLease(now Instant, op grantOp) {
 	}
 	l.rec, l.writing = op.rec, false
 	switch op.kind {
+	case opFloor:
+		return
 	case opGrant:
 		if !op.regrant {
 			l.holdEnd = 0

@@ -1,8 +1,10 @@
 package lease
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -31,11 +33,12 @@ func (g *Grantor) request(now Instant, r Request) {
 		return
 	}
 	party := partyOf(r.Body)
-	n := g.hear(now, party)
-	if n == nil {
+	if !r.heard && !g.hear(r.at, party) {
 		g.refuse(r, fmt.Sprintf("the cluster has %d nodes already", maxNodes))
 		return
 	}
+	r.heard = true
+	n := g.nodes[party.Node]
 	if n.superseded(party) && !g.isLateRelease(r) {
 		g.reply(r.ID, Answer{Verdict: Superseded, Seq: seqOf(r.Body), Reason: "a newer agent of this boot speaks for this node"})
 		return
@@ -258,9 +261,10 @@ func (g *Grantor) isLateRelease(r Request) bool {
 
 // grantNode is a node: its durable record and who spoke for it since this arbiter started.
 type grantNode struct {
-	rec   NodeRecord
-	boots []grantBoot // the one heard last is last
-	twin  Instant     // two boots were alive: no new grant until then
+	rec    NodeRecord
+	boots  []grantBoot // the one heard last is last
+	beside string      // NodeRecord.Beside, when it is on disk
+	twin   Instant     // two boots were alive: no new grant until then
 }
 
 // grantBoot is one boot of a node.
@@ -272,28 +276,37 @@ type grantBoot struct {
 	window time.Duration // L, as this boot last said it
 }
 
-// maxBoots of a node are remembered.
-const maxBoots = 4
+// maxBoots of a node are remembered, and maxBeside of those that spoke side by side: more than a machine has while an
+// arbiter runs. No machine boots more than quickBoots times within one L.
+const (
+	maxBoots   = 64
+	maxBeside  = 8
+	quickBoots = 4
+)
 
 // defaultWindow stands for L of a node that has not told it: that of the slowest profile.
 const defaultWindow = 20 * time.Second
 
-// hear remembers who speaks. Two boots of one name that speak alternately are two machines. nil: too many nodes.
-func (g *Grantor) hear(now Instant, p Party) *grantNode {
+// hear remembers who spoke at an instant, which lies back when the request had to wait. Two boots of one name that speak alternately
+// are two machines. false: too many nodes.
+func (g *Grantor) hear(at Instant, p Party) bool {
 	n := g.nodes[p.Node]
 	if n == nil {
 		if len(g.nodes) >= maxNodes {
-			return nil
+			return false
 		}
 		n = &grantNode{rec: NodeRecord{Node: p.Node}}
 		g.addNode(n)
 	}
 	i := slices.IndexFunc(n.boots, func(b grantBoot) bool { return b.id == p.BootID })
-	boot := grantBoot{id: p.BootID, newest: p.Instance, first: now, window: defaultWindow}
+	boot := grantBoot{id: p.BootID, newest: p.Instance, first: at, window: defaultWindow}
 	if i >= 0 {
 		boot = n.boots[i]
-		if last := n.boots[len(n.boots)-1]; last.id != p.BootID && now.Sub(last.last) <= last.window {
-			g.twins(now, n, last, p)
+		if at < boot.last {
+			return true // its sender has spoken since
+		}
+		if last := n.boots[len(n.boots)-1]; last.id != p.BootID && at.Sub(last.last) <= last.window {
+			g.twins(n, last, p)
 		}
 		n.boots = slices.Delete(n.boots, i, i+1)
 	}
@@ -301,19 +314,23 @@ func (g *Grantor) hear(now Instant, p Party) *grantNode {
 		boot.newest = p.Instance
 		g.cancelPolls(p)
 	}
-	boot.last = now
+	boot.last = at
+	g.sideBySide(n, boot)
 	n.boots = append(n.boots, boot)
-	if len(n.boots) > maxBoots {
-		if first := n.boots[0]; now.Sub(first.last) <= first.window { // no machine boots so often: it may speak again
-			g.twins(now, n, first, p)
-		}
-		n.boots = n.boots[1:]
+	slices.SortStableFunc(n.boots, func(a, b grantBoot) int { return cmp.Compare(a.last, b.last) })
+	if i := len(n.boots) - 1 - quickBoots; i >= 0 && at.Sub(n.boots[i].last) <= n.boots[i].window {
+		g.twins(n, n.boots[i], p)
 	}
-	return n
+	n.boots = n.boots[max(0, len(n.boots)-maxBoots):]
+	return true
 }
 
+// mayFollow reports whether b may have booted after o ended. What was on its way comes late, but not so late.
+func (b grantBoot) mayFollow(o grantBoot) bool { return o.last <= b.first.Add(RetryAfterFailure) }
+
 // twins is the alarm for two machines with one name, and takes back what a new boot has ended.
-func (g *Grantor) twins(now Instant, n *grantNode, other grantBoot, p Party) {
+func (g *Grantor) twins(n *grantNode, other grantBoot, p Party) {
+	now := g.at
 	if now >= n.twin {
 		g.note(NoteAlarm, nil, p.Node, "two boots of %s are alive at once (%s and %s): two machines with one name? "+
 			"No new grant to either", p.Node, BootMark(other.id), BootMark(p.BootID))
@@ -330,19 +347,34 @@ func (g *Grantor) twins(now Instant, n *grantNode, other grantBoot, p Party) {
 	}
 }
 
-// succeeds reports whether boot may have come after old, a boot id or its mark. One that had spoken before old was last heard is
-// another machine's, and proves nothing of old. What was on its way comes late, but not so late.
-func (n *grantNode) succeeds(boot, old string) bool {
-	first, last := Never, Instant(0)
-	for _, b := range n.boots {
-		if b.id == boot {
-			first = b.first
+// sideBySide remembers, on disk too, boots beside which this one spoke, so that neither has come after the other. They are
+// machines of one name, and whose a further boot is cannot be told: from now on no boot proves anything of any of them.
+func (g *Grantor) sideBySide(n *grantNode, boot grantBoot) {
+	was, ids := n.beside, strings.Fields(n.beside)
+	for _, o := range n.boots {
+		if boot.mayFollow(o) || o.mayFollow(boot) || slices.Contains(ids, boot.id) && slices.Contains(ids, o.id) {
+			continue
 		}
-		if b.id == old || BootMark(b.id) == old {
-			last = b.last
-		}
+		ids = slices.DeleteFunc(ids, func(id string) bool { return id == boot.id || id == o.id })
+		ids = append(ids, o.id, boot.id)
+		n.beside = strings.Join(ids[max(0, len(ids)-maxBeside):], " ")
 	}
-	return last <= first.Add(RetryAfterFailure)
+	if n.beside != was {
+		g.note(NoteAlarm, nil, n.rec.Node, "boot %s of %s has spoken beside another: neither ends a pause or a bar, and no later boot ends "+
+			"theirs; leasedog-arbiter free and unbar do", BootMark(boot.id), n.rec.Node)
+	}
+}
+
+// succeeds reports whether boot, which was heard, may have come after old, a boot id or its mark. One that had spoken before old
+// was last heard is another machine's, and proves nothing of old.
+func (n *grantNode) succeeds(boot, old string) bool {
+	is := func(id string) bool { return id == old || BootMark(id) == old }
+	if slices.ContainsFunc(strings.Fields(n.beside), func(id string) bool { return id == boot || is(id) }) {
+		return false
+	}
+	i := slices.IndexFunc(n.boots, func(b grantBoot) bool { return b.id == boot })
+	j := slices.IndexFunc(n.boots, func(b grantBoot) bool { return is(b.id) })
+	return i >= 0 && (j < 0 || n.boots[i].mayFollow(n.boots[j]))
 }
 
 // superseded reports whether a newer instance of p's boot has been heard.
@@ -356,14 +388,15 @@ func (n *grantNode) record() NodeRecord {
 	if len(n.boots) > 0 {
 		r.BootID = n.boots[len(n.boots)-1].id
 	}
+	r.Beside = n.beside
 	if r.BarredBoot != "" && r.BootID != r.BarredBoot && n.succeeds(r.BootID, r.BarredBoot) {
 		r.BarredBoot, r.BarredOff = "", false // a new boot ends a bar
 	}
 	return r
 }
 
-// rememberBoots writes boot ids that have changed along with whatever is written next, or for themselves when a
-// bar ends by it. They are never waited for.
+// rememberBoots writes boot ids that have changed along with whatever is written next, or for themselves when a bar ends
+// by it, or when two were heard side by side. They are never waited for.
 func (g *Grantor) rememberBoots() {
 	if g.cluster.Stamp.StoreID == "" || g.suspect {
 		return
@@ -373,7 +406,9 @@ func (g *Grantor) rememberBoots() {
 		if g.inflight != nil && slices.ContainsFunc(g.inflight.change.Nodes, func(o NodeRecord) bool { return o.Node == name }) {
 			continue // a bar, or its end
 		}
-		if r := n.record(); r != n.rec && g.canAdd() && (g.inflight != nil || n.rec.BarredBoot != r.BarredBoot) {
+		r := n.record()
+		must := n.rec.BarredBoot != r.BarredBoot || n.rec.Beside != r.Beside
+		if r != n.rec && g.canAdd() && (g.inflight != nil || must) {
 			t := Transition{}
 			if n.rec.BarredBoot != r.BarredBoot {
 				t = Transition{Node: name, What: "unbarred", Cause: "the node has booted anew"}

@@ -167,14 +167,15 @@ func grantMistakes() []mistake {
 			{"grantor_renew.go", "		if l.lapseAt != 0 && !l.lapsed && now >= l.lapseAt {", "		if false {"},
 			{"grantor_acquire.go", "unused && l.rec.Holder", "false && unused && l.rec.Holder"}}},
 		{"an epoch is granted twice to one boot", "moves", []edit{
-			{"grantor_acquire.go", "	epoch := max(l.rec.Epoch, a.SeenEpoch) + 1\n", "	epoch := max(l.rec.Epoch, a.SeenEpoch) + 1\n	if l.rec.Holder.SameBoot(a.Party) {\n		epoch--\n	}\n"}}},
+			{"grantor_acquire.go", "	epoch := max(l.rec.Epoch, l.rec.Floor, a.SeenEpoch) + 1\n", "	epoch := max(l.rec.Epoch, l.rec.Floor, a.SeenEpoch) + 1\n	if l.rec.Holder.SameBoot(a.Party) {\n		epoch--\n	}\n"}}},
 		{"another boot of the holder's name is the holder", "clones", []edit{
 			{"grantor_acquire.go", "l.rec.State == RecordHeld && l.rec.Holder.SameBoot(w.req.Party)", "l.rec.State == RecordHeld && l.rec.Holder.Node == w.req.Node"}}},
 		{"a claim of another boot is adopted", "clones", []edit{
 			{"grantor_acquire.go", "	case !rec.Holder.SameBoot(a.Party):\n		g.refuse(r, \"another node or boot holds this epoch\")\n	case a.Instance", "	case rec.Holder.Node != a.Node:\n		g.refuse(r, \"another node or boot holds this epoch\")\n	case a.Instance"},
 			{"holder_step.go", "r.Party.Node != h.opt.Self.Node || r.Party.BootID != h.opt.Self.BootID ||", "r.Party.Node != h.opt.Self.Node ||"}}},
 		{"two machines of one name are not noticed", "clones", []edit{
-			{"grantor_request.go", "			g.twins(now, n, last, p)\n", "			_ = last\n"}}},
+			{"grantor_request.go", "			g.twins(n, last, p)\n", "			_ = last\n"},
+			{"grantor_request.go", "{ return o.last <= b.first.Add(RetryAfterFailure) }", "{ return true }"}}},
 		{"a human's word is taken against what is heard", "free", []edit{
 			{"grantor_operator.go", "	case heard && ago <= g.renewWindow(l):\n", "	case false:\n"},
 			{"grantor_operator.go", "	case heard && ago < must:\n", "	case false:\n"},

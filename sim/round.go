@@ -2,6 +2,7 @@ package sim
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/leasedog/leasedog/lease"
@@ -177,8 +178,29 @@ func (w *world) rest() {
 			}
 		})
 	}
+	w.afterClones()
 	w.settle()
 	w.after(2*time.Second, w.rest)
+}
+
+// afterClones: where two machines spoke under one name, their boots end no pause and no bar. The administrators, whom an alarm told,
+// switched the other one off, and know which boot is over.
+func (w *world) afterClones() {
+	if w.arbiter == nil {
+		return
+	}
+	for _, d := range w.arbiter.disk.Nodes {
+		n := w.nodes[slices.IndexFunc(w.nodes, func(n *node) bool { return n.name == d.Node && !n.clone })]
+		over := func(boot string) bool { return d.Beside != "" && (!n.alive || n.agent.self.BootID != boot) }
+		if d.BarredBoot != "" && over(d.BarredBoot) {
+			w.operate(func(id lease.RequestID) lease.GrantorEvent { return lease.OperatorUnbar{ID: id, Node: d.Node} })
+		}
+		for _, r := range w.arbiter.disk.Leases {
+			if r.State == lease.RecordPaused && r.Holder.Node == d.Node && over(r.Holder.BootID) {
+				w.free(n, r.Lease)
+			}
+		}
+	}
 }
 
 // heldBy counts the leases that are held and whose resources run.
