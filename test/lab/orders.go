@@ -336,8 +336,7 @@ func playUnguardedStart(ctx context.Context, r *Run) (err error) {
 // Pacemaker believes that the attribute is gone.
 func playPacemakerdKilled(ctx context.Context, r *Run) error {
 	// Its unit would start it again within a second. A reset takes this away.
-	undo, err := r.dropIn(ctx, r.Holder, pacemakerUnit, "[Service]\nRestart=no\n")
-	if err != nil {
+	if _, err := r.dropIn(ctx, r.Holder, pacemakerUnit, "[Service]\nRestart=no\n"); err != nil {
 		return err
 	}
 	if err := r.step("kill -9 pacemakerd", func() error { return r.Kill(r.Holder, "pacemakerd") }); err != nil {
@@ -361,7 +360,7 @@ func playPacemakerdKilled(ctx context.Context, r *Run) error {
 		return err
 	}
 	r.expectGuardReset(ctx)
-	return errors.Join(undo(), r.revive(ctx, r.Holder))
+	return r.revive(ctx, r.Holder)
 }
 
 // setProfile changes a node's configuration and restarts its agent.
