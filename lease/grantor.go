@@ -252,7 +252,7 @@ func (g *Grantor) write(cluster ClusterRecord, op grantOp, t Transition) {
 	x.change.Cluster = cluster
 	x.ops = append(x.ops, op)
 	if op.kind != opCluster {
-		g.leases[op.rec.Lease].writing = true
+		g.leases[op.rec.Lease].writing = op.kind != opFloor
 		x.change.Leases = append(slices.DeleteFunc(slices.Clone(x.change.Leases), func(r Record) bool {
 			return r.Lease == op.rec.Lease
 		}), op.rec)

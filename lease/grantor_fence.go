@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -26,6 +25,10 @@ func (g *Grantor) operatorBar(now Instant, ev OperatorBar) {
 		refuse(other + " is barred already: one bar at a time")
 		return
 	}
+	if why := g.nodes[ev.Node].unsure(); why != "" {
+		refuse(why)
+		return
+	}
 	if !g.bar(now, ev.Node, false, "an operator asked for it") {
 		g.reply(ev.ID, Answer{Verdict: Unavailable, Reason: "the store cannot be written now: try again"})
 		return
@@ -42,6 +45,21 @@ func (g *Grantor) mayHold(now Instant, node string) *grantLease {
 		}
 	}
 	return nil
+}
+
+// unsure says why it is not known which boot of a node is to be barred: it would be another one, and the bar of a boot that may be
+// alive would be lost.
+func (n *grantNode) unsure() string {
+	r := n.record()
+	if r.BarredBoot != "" && r.BarredBoot != r.BootID {
+		return fmt.Sprintf("another boot of %s is barred, and nothing proves that it is over: leasedog-arbiter unbar ends that", r.Node)
+	}
+	if len(n.boots) > 0 {
+		if _, sure := n.current(); !sure {
+			return fmt.Sprintf("two boots of %s were heard within %v: which came later is not known until one of them speaks again", r.Node, RetryAfterFailure)
+		}
+	}
+	return ""
 }
 
 // barredBeside names another node that is barred. One bar at a time: of two nodes that are to fence each other the first
@@ -182,8 +200,10 @@ func (g *Grantor) heldIn(now Instant, node, boot string) bool {
 func (g *Grantor) fenceBoot(now Instant, id RequestID, f Fence, a Answer) {
 	rec := g.nodes[f.Target].record()
 	mark := BootMark(rec.BootID)
-	a.Boot = cmp.Or(f.Boot, mark)
-	other := g.barredBeside(f.Target)
+	other, unsure := g.barredBeside(f.Target), g.nodes[f.Target].unsure()
+	if a.Boot = f.Boot; f.Boot == "" && unsure == "" {
+		a.Boot = mark
+	}
 	l := g.mayHold(now, f.Target)
 	switch {
 	case l != nil:
@@ -193,13 +213,16 @@ func (g *Grantor) fenceBoot(now Instant, id RequestID, f Fence, a Answer) {
 		}
 	case other != "":
 		a.Reason = other + " is barred: one bar at a time"
+	case unsure != "":
+		a.Reason = unsure
 	case f.Guarded:
 		a.Verdict, a.Reason = OK, f.Target+" holds nothing, and is barred until it boots anew"
 	default:
 		a.Reason = "not every resource is guarded, so only a new boot of " + f.Target + " proves that it runs nothing; it is barred and resets itself"
 	}
 	on := g.nodes[f.Target].rec // what is on disk
-	if a.Boot != mark {         // it has booted anew, and only its old boot's hold is waited for
+	former := f.Boot != "" && f.Boot != mark
+	if former { // it has booted anew, and only its old boot's hold is waited for
 		a.Verdict, a.Reason = Denied, f.Target+" has booted anew, and its former boot may hold a lease"
 		switch n := g.nodes[f.Target]; {
 		case len(n.boots) == 0:
@@ -208,7 +231,7 @@ func (g *Grantor) fenceBoot(now Instant, id RequestID, f Fence, a Answer) {
 			a.Reason = "another machine speaks as " + f.Target + ", which proves nothing of its former boot"
 		}
 	}
-	if l != nil || other != "" || a.Boot != mark || on.BarredBoot == rec.BootID && (on.BarredOff || !f.Off) {
+	if l != nil || other != "" || unsure != "" || former || on.BarredBoot == rec.BootID && (on.BarredOff || !f.Off) {
 		g.reply(id, a)
 		return
 	}

@@ -277,14 +277,16 @@ func (g *Grantor) lapse(now Instant, l *grantLease, why string) {
 // commitLease is what a written change does to what this arbiter knows beside the record.
 func (g *Grantor) commitLease(now Instant, op grantOp) {
 	l := g.leases[op.rec.Lease]
+	if op.kind == opFloor {
+		l.rec.Floor = op.rec.Floor
+		return
+	}
 	was, wasPaused := l.rec.Holder, l.rec.State == RecordPaused
 	if op.kind == opPause || op.rec.Epoch != l.rec.Epoch || !wasPaused {
 		l.resumeAsk, l.longPause, l.pausedAt = false, false, now // they were about an earlier pause
 	}
 	l.rec, l.writing = op.rec, false
 	switch op.kind {
-	case opFloor:
-		return
 	case opGrant:
 		if !op.regrant {
 			l.holdEnd = 0

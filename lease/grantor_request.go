@@ -276,11 +276,10 @@ type grantBoot struct {
 	window time.Duration // L, as this boot last said it
 }
 
-// maxBoots of a node are remembered, and maxBeside of those that spoke side by side: more than a machine has while an
-// arbiter runs. No machine boots more than quickBoots times within one L.
+// maxBoots of a node are remembered: more than a machine has while an arbiter runs. No machine boots more than quickBoots times
+// within one L.
 const (
 	maxBoots   = 64
-	maxBeside  = 8
 	quickBoots = 4
 )
 
@@ -328,6 +327,9 @@ func (g *Grantor) hear(at Instant, p Party) bool {
 // mayFollow reports whether b may have booted after o ended. What was on its way comes late, but not so late.
 func (b grantBoot) mayFollow(o grantBoot) bool { return o.last <= b.first.Add(RetryAfterFailure) }
 
+// follows reports whether that is the only order that there can be.
+func (b grantBoot) follows(o grantBoot) bool { return b.mayFollow(o) && !o.mayFollow(b) }
+
 // twins is the alarm for two machines with one name, and takes back what a new boot has ended.
 func (g *Grantor) twins(n *grantNode, other grantBoot, p Party) {
 	now := g.at
@@ -336,12 +338,17 @@ func (g *Grantor) twins(n *grantNode, other grantBoot, p Party) {
 			"No new grant to either", p.Node, BootMark(other.id), BootMark(p.BootID))
 	}
 	n.twin = now.Add(max(other.window, defaultWindow))
+	g.takeBack(p.Node)
+}
+
+// takeBack lets a pause go on that another machine of the holder's name was taken to have ended.
+func (g *Grantor) takeBack(node string) {
 	for _, l := range g.sorted() {
-		if l.pauseOver && l.rec.Holder.Node == p.Node {
+		if l.pauseOver && l.rec.Holder.Node == node {
 			l.pauseOver, l.expired = false, false
 			l.holdEnd = Never
 			if hold, ends := l.rec.quarantine(g.opt.MaxHold); ends {
-				l.holdEnd = now.Add(hold)
+				l.holdEnd = g.at.Add(hold)
 			}
 		}
 	}
@@ -357,16 +364,17 @@ func (g *Grantor) sideBySide(n *grantNode, boot grantBoot) {
 		}
 		ids = slices.DeleteFunc(ids, func(id string) bool { return id == boot.id || id == o.id })
 		ids = append(ids, o.id, boot.id)
-		n.beside = strings.Join(ids[max(0, len(ids)-maxBeside):], " ")
+		n.beside = strings.Join(ids[max(0, len(ids)-maxBoots):], " ")
 	}
 	if n.beside != was {
+		g.takeBack(n.rec.Node)
 		g.note(NoteAlarm, nil, n.rec.Node, "boot %s of %s has spoken beside another: neither ends a pause or a bar, and no later boot ends "+
 			"theirs; leasedog-arbiter free and unbar do", BootMark(boot.id), n.rec.Node)
 	}
 }
 
-// succeeds reports whether boot, which was heard, may have come after old, a boot id or its mark. One that had spoken before old
-// was last heard is another machine's, and proves nothing of old.
+// succeeds reports whether boot, which was heard, has come after old, a boot id or its mark. One that had spoken before old was last
+// heard is another machine's, and proves nothing of old.
 func (n *grantNode) succeeds(boot, old string) bool {
 	is := func(id string) bool { return id == old || BootMark(id) == old }
 	if slices.ContainsFunc(strings.Fields(n.beside), func(id string) bool { return id == boot || is(id) }) {
@@ -374,7 +382,21 @@ func (n *grantNode) succeeds(boot, old string) bool {
 	}
 	i := slices.IndexFunc(n.boots, func(b grantBoot) bool { return b.id == boot })
 	j := slices.IndexFunc(n.boots, func(b grantBoot) bool { return is(b.id) })
-	return i >= 0 && (j < 0 || n.boots[i].mayFollow(n.boots[j]))
+	return i >= 0 && (j < 0 || n.boots[i].follows(n.boots[j]))
+}
+
+// current is the boot that was heard last, if that was not a late word of one that another has followed. sure is false while it may
+// still have been one: whoever is over does not speak again.
+func (n *grantNode) current() (boot grantBoot, sure bool) {
+	boot = n.boots[len(n.boots)-1]
+	for _, o := range n.boots {
+		if o.follows(boot) {
+			boot = o
+		}
+	}
+	return boot, !slices.ContainsFunc(n.boots, func(o grantBoot) bool {
+		return o.id != boot.id && o.mayFollow(boot) && boot.mayFollow(o)
+	})
 }
 
 // superseded reports whether a newer instance of p's boot has been heard.
@@ -386,7 +408,8 @@ func (n *grantNode) superseded(p Party) bool {
 func (n *grantNode) record() NodeRecord {
 	r := n.rec
 	if len(n.boots) > 0 {
-		r.BootID = n.boots[len(n.boots)-1].id
+		boot, _ := n.current()
+		r.BootID = boot.id
 	}
 	r.Beside = n.beside
 	if r.BarredBoot != "" && r.BootID != r.BarredBoot && n.succeeds(r.BootID, r.BarredBoot) {
@@ -395,8 +418,8 @@ func (n *grantNode) record() NodeRecord {
 	return r
 }
 
-// rememberBoots writes boot ids that have changed along with whatever is written next, or for themselves when a bar ends
-// by it, or when two were heard side by side. They are never waited for.
+// rememberBoots writes for themselves a new boot of a node, the end of a bar by it, and boots that were heard side by side; what
+// changes while two machines speak, and a new node, along with whatever is written next. They are never waited for.
 func (g *Grantor) rememberBoots() {
 	if g.cluster.Stamp.StoreID == "" || g.suspect {
 		return
@@ -407,7 +430,8 @@ func (g *Grantor) rememberBoots() {
 			continue // a bar, or its end
 		}
 		r := n.record()
-		must := n.rec.BarredBoot != r.BarredBoot || n.rec.Beside != r.Beside
+		anew := n.rec.BootID != "" && n.rec.BootID != r.BootID && g.at >= n.twin
+		must := anew || n.rec.BarredBoot != r.BarredBoot || n.rec.Beside != r.Beside
 		if r != n.rec && g.canAdd() && (g.inflight != nil || must) {
 			t := Transition{}
 			if n.rec.BarredBoot != r.BarredBoot {
