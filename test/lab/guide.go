@@ -197,9 +197,13 @@ func sameShape(text string) string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
-// compare fails when the guide shows something else than what is said, but for numbers; or it takes that over.
+// guideSuite is the release whose output the guide shows.
+const guideSuite = "bookworm"
+
+// compare fails when the guide shows something else than what is said, but for numbers; or it takes that over. Other releases than
+// the guide's say it in other words, of pcs and crmsh, and take the same commands.
 func (g *guidePlay) compare(b guideBlock, host, out string) {
-	if b.said == [2]int{} || host != b.hosts[len(b.hosts)-1] {
+	if g.Run.Config.Suite != guideSuite || b.said == [2]int{} || host != b.hosts[len(b.hosts)-1] {
 		return
 	}
 	if sameShape(b.transcript) == sameShape(out) {

@@ -106,14 +106,17 @@ func TestGuideCompares(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		says  string
+		suite string
 		write bool
 		fails int
 		want  string
 	}{
-		{"held for 9s\n", false, 0, doc}, {"lost 9s ago\n", false, 1, doc}, {"held for 9s\n", true, 0, doc},
-		{"lost\n 9s ago\n\n", true, 0, "## A\n```sh node1\na\n```\n```text\nlost\n 9s ago\n```\nmore"},
+		{"held for 9s\n", guideSuite, false, 0, doc}, {"lost 9s ago\n", guideSuite, false, 1, doc},
+		{"held for 9s\n", guideSuite, true, 0, doc}, {"lost 9s ago\n", "trixie", false, 0, doc},
+		{"lost\n 9s ago\n\n", guideSuite, true, 0, "## A\n```sh node1\na\n```\n```text\nlost\n 9s ago\n```\nmore"},
 	} {
-		g := &guidePlay{Run: &Run{Holder: Node1, say: func(string) {}}, write: tc.write, text: strings.Split(doc, "\n")}
+		r := &Run{Config: Config{Suite: tc.suite}, Holder: Node1, say: func(string) {}}
+		g := &guidePlay{Run: r, write: tc.write, text: strings.Split(doc, "\n")}
 		g.compare(blocks[0], Node1, tc.says)
 		if len(g.problems) != tc.fails || g.whole() != tc.want {
 			t.Errorf("%q: %q, the guide is then %q", tc.says, g.problems, g.whole())
