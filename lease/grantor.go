@@ -133,7 +133,7 @@ func NewGrantor(opt GrantorOptions, snap Snapshot, now Instant) *Grantor {
 		g.addLease(l)
 	}
 	for _, n := range snap.Nodes {
-		g.addNode(&grantNode{rec: n, beside: n.Beside})
+		g.addNode(&grantNode{rec: n, beside: n.Beside, since: now})
 	}
 	return g
 }

@@ -56,7 +56,7 @@ func (n *grantNode) unsure() string {
 	}
 	if len(n.boots) > 0 {
 		if _, sure := n.current(); !sure {
-			return fmt.Sprintf("two boots of %s were heard within %v: which came later is not known until one of them speaks again", r.Node, RetryAfterFailure)
+			return fmt.Sprintf("which of two boots of %s came later is not known until one of them speaks again", r.Node)
 		}
 	}
 	return ""
@@ -227,6 +227,8 @@ func (g *Grantor) fenceBoot(now Instant, id RequestID, f Fence, a Answer) {
 		switch n := g.nodes[f.Target]; {
 		case len(n.boots) == 0:
 			a.Reason = f.Target + " has not been heard since this arbiter started: which boot it is in is not known"
+		case !n.succeeds(rec.BootID, a.Boot) && n.beside == "":
+			a.Reason = "that the former boot of " + f.Target + " is over is not proven before the present one speaks again"
 		case !n.succeeds(rec.BootID, a.Boot):
 			a.Reason = "another machine speaks as " + f.Target + ", which proves nothing of its former boot"
 		}

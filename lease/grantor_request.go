@@ -264,6 +264,7 @@ type grantNode struct {
 	rec    NodeRecord
 	boots  []grantBoot // the one heard last is last
 	beside string      // NodeRecord.Beside, when it is on disk
+	since  Instant     // this arbiter listens
 	twin   Instant     // two boots were alive: no new grant until then
 }
 
@@ -294,7 +295,7 @@ func (g *Grantor) hear(at Instant, p Party) bool {
 		if len(g.nodes) >= maxNodes {
 			return false
 		}
-		n = &grantNode{rec: NodeRecord{Node: p.Node}}
+		n = &grantNode{rec: NodeRecord{Node: p.Node}, since: g.started}
 		g.addNode(n)
 	}
 	i := slices.IndexFunc(n.boots, func(b grantBoot) bool { return b.id == p.BootID })
@@ -382,7 +383,10 @@ func (n *grantNode) succeeds(boot, old string) bool {
 	}
 	i := slices.IndexFunc(n.boots, func(b grantBoot) bool { return b.id == boot })
 	j := slices.IndexFunc(n.boots, func(b grantBoot) bool { return is(b.id) })
-	return i >= 0 && (j < 0 || n.boots[i].follows(n.boots[j]))
+	if i >= 0 && j < 0 { // what boot said may be a late word, if it was said before old spoke to the arbiter before this one
+		return n.boots[i].last > n.since.Add(RetryAfterFailure)
+	}
+	return i >= 0 && n.boots[i].follows(n.boots[j])
 }
 
 // current is the boot that was heard last, if that was not a late word of one that another has followed. sure is false while it may
@@ -393,6 +397,10 @@ func (n *grantNode) current() (boot grantBoot, sure bool) {
 		if o.follows(boot) {
 			boot = o
 		}
+	}
+	if n.rec.BootID != "" && n.rec.BootID != boot.id && boot.last <= n.since.Add(RetryAfterFailure) && // the one on disk spoke before
+		!slices.ContainsFunc(n.boots, func(o grantBoot) bool { return o.id == n.rec.BootID }) {
+		return boot, false
 	}
 	return boot, !slices.ContainsFunc(n.boots, func(o grantBoot) bool {
 		return o.id != boot.id && o.mayFollow(boot) && boot.mayFollow(o)
@@ -408,8 +416,9 @@ func (n *grantNode) superseded(p Party) bool {
 func (n *grantNode) record() NodeRecord {
 	r := n.rec
 	if len(n.boots) > 0 {
-		boot, _ := n.current()
-		r.BootID = boot.id
+		if boot, sure := n.current(); sure || r.BootID == "" {
+			r.BootID = boot.id
+		}
 	}
 	r.Beside = n.beside
 	if r.BarredBoot != "" && r.BootID != r.BarredBoot && n.succeeds(r.BootID, r.BarredBoot) {
@@ -418,8 +427,8 @@ func (n *grantNode) record() NodeRecord {
 	return r
 }
 
-// rememberBoots writes for themselves a new boot of a node, the end of a bar by it, and boots that were heard side by side; what
-// changes while two machines speak, and a new node, along with whatever is written next. They are never waited for.
+// rememberBoots writes for themselves a new boot of a node, the end of a bar by it, and boots that were heard side by side; which of
+// these was heard last, and a new node, along with whatever is written next. They are never waited for.
 func (g *Grantor) rememberBoots() {
 	if g.cluster.Stamp.StoreID == "" || g.suspect {
 		return
@@ -430,7 +439,7 @@ func (g *Grantor) rememberBoots() {
 			continue // a bar, or its end
 		}
 		r := n.record()
-		anew := n.rec.BootID != "" && n.rec.BootID != r.BootID && g.at >= n.twin
+		anew := n.rec.BootID != "" && n.rec.BootID != r.BootID && !strings.Contains(n.beside, r.BootID)
 		must := anew || n.rec.BarredBoot != r.BarredBoot || n.rec.Beside != r.Beside
 		if r != n.rec && g.canAdd() && (g.inflight != nil || must) {
 			t := Transition{}
