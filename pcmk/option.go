@@ -43,6 +43,10 @@ func (c *CIB) OptionChanges() []OptionChange {
 	}
 	stonith := c.Option("stonith-enabled")
 	if c.HasStonithDevices() {
+		if o := c.Option("startup-fencing"); o.State == Present && parseBool(o.Value) == No {
+			changes = append(changes, change("startup-fencing", "true", "a node that boots while it is cut off would otherwise "+
+				"start what no lease guards before its peer is known to be over"))
+		}
 		return append(changes, change("stonith-enabled", "true", "fencing devices are configured; with fencing the "+
 			"cluster also recovers what no lease guards"))
 	}

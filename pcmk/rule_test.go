@@ -298,6 +298,14 @@ func TestOptionChanges(t *testing.T) {
 	if got := needed(fenced); got["stonith-enabled"] != "true" {
 		t.Errorf("with a fencing device: %v", got)
 	}
+	if got := needed(fenced); got["startup-fencing"] != "" {
+		t.Errorf("Pacemaker's default is right: %v", got)
+	}
+	fenced = options(`<cluster_property_set id="o"><nvpair name="startup-fencing" value="no"/></cluster_property_set>`,
+		`<primitive id="f" class="stonith" type="x"/>`)
+	if got := needed(fenced); got["startup-fencing"] != "true" {
+		t.Errorf("with startup-fencing=no: %v", got)
+	}
 	set := options(`<cluster_property_set id="other"><nvpair name="batch-limit" value="0"/><nvpair name="stonith-enabled" value="true"/></cluster_property_set>
 		<cluster_property_set id="cib-bootstrap-options"><nvpair name="stonith-enabled" value="off"/><nvpair name="batch-limit" value="-1"/>
 		<nvpair name="no-quorum-policy" value="ignore"/><nvpair name="start-failure-is-fatal" value="no"/></cluster_property_set>`, "")
