@@ -1,6 +1,8 @@
 package lease
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"time"
 )
@@ -33,6 +35,13 @@ func (g *Grantor) deniedUntil() Instant {
 // recoverLead is how many epochs a node may have won that nobody else has heard of.
 const recoverLead Epoch = 1000
 
+// lead is recoverLead and what no two recoveries have in common: the node that won after the first one may be silent in the second,
+// whose nodes then know no more than before the first.
+func (g *Grantor) lead() Epoch {
+	sum := sha256.Sum256([]byte(g.cluster.Stamp.StoreID))
+	return recoverLead + Epoch(binary.BigEndian.Uint32(sum[:]))%(1<<20)
+}
+
 // skipEpochs: the human speaks for a node that is not heard, and which may have won epochs that no other node has seen. They
 // are not granted a second time: not after an epoch that is over, and not after one that somebody holds.
 func (g *Grantor) skipEpochs() {
@@ -41,9 +50,9 @@ func (g *Grantor) skipEpochs() {
 		switch {
 		case len(l.reported) >= 2 || g.cluster.Fresh:
 		case outdated:
-			l.floor = max(l.floor, l.rec.Epoch) + recoverLead
+			l.floor = max(l.floor, l.rec.Epoch) + g.lead()
 		default:
-			l.skip = l.rec.Epoch + recoverLead
+			l.skip = l.rec.Epoch + g.lead()
 		}
 	}
 }
