@@ -142,6 +142,7 @@ type Agent struct {
 	clock  *ntpaudit.Audit
 	slept  time.Duration // for which this machine had been suspended when the agent started
 
+	refencing     refencing
 	unguardedAt   lease.Instant        // the loop's: when it was told last that not everything is guarded
 	fencing       bool                 // the loop's: this node is barred and about to end
 	arbiterSilent bool                 // the loop's: that was told
@@ -261,6 +262,7 @@ func (a *Agent) Run(ctx context.Context, signals <-chan os.Signal) error {
 	drivers.Go(func() { a.clock.Work(ctx) })
 	drivers.Go(func() { a.watchConfiguration(ctx) })
 	drivers.Go(func() { a.watchPacemaker(ctx) })
+	drivers.Go(func() { a.refence(ctx) })
 	if a.opt.Tell != nil {
 		drivers.Go(func() { a.tellAlarms(ctx) })
 	}

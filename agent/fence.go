@@ -19,6 +19,14 @@ func (h handler) Fence(ctx context.Context, r control.Request) (control.Fence, e
 	if r.To == "" {
 		return h.fenceList(ctx)
 	}
+	got, err := h.fence(ctx, r)
+	if !r.Check {
+		h.a.refencing.ended(h.a.opt.Now(), r.To, err == nil && got.Done)
+	}
+	return got, err
+}
+
+func (h handler) fence(ctx context.Context, r control.Request) (control.Fence, error) {
 	// No answer is final: while a fencing is under way Pacemaker stops nothing here, and this node may be the one that is cut off.
 	if why := h.a.cutOff(); why != "" {
 		return control.Fence{Final: true, Reason: "the arbiter does not answer: " + why}, nil

@@ -181,7 +181,7 @@ func (g *Grantor) checkFence(now Instant, f Fence, a Answer) Answer {
 	case n.barred(n.record().BootID, 0) != nil:
 		a.Verdict, a.Reason = OK, f.Target+" is barred until it boots anew"
 	case l != nil:
-		a.Reason = g.whyHeld(now, l, f.Target)
+		a.Holder, a.Reason = f.Target, g.whyHeld(now, l, f.Target)
 	default:
 		a.Reason = fmt.Sprintf("%s holds nothing, and was %s", f.Target, lastHeard(ago, heard))
 	}

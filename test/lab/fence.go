@@ -48,6 +48,12 @@ func fenced(s Scenario) Scenario {
 	return s
 }
 
+// unfit are rows whose expectation is another with fencing.
+func unfit() map[string]string {
+	return map[string]string{"lose-while-unguarded-start-60s": "it starts what no lease guards, so that only a new boot of a node that is " +
+		"cut off from the arbiter ends its fencing; see fence-unguarded"}
+}
+
 // unanswered are rows that stop the agent of the node that is to fence. Pacemaker asks the target's own fencer next, which is gone,
 // and gives up after its stonith-timeout of 60 s and a fifth.
 func unanswered() map[string]time.Duration {
@@ -60,6 +66,9 @@ func WithFencing(rows []Scenario) ([]Scenario, error) {
 	for _, s := range rows {
 		if s.Config.Stack != StackLeasedog || s.Config.Fence != NoFencing {
 			return nil, fmt.Errorf("%s cannot be played with fence_leasedog: it is another stack, or has fencing already", s.Name)
+		}
+		if why := unfit()[s.Name]; why != "" {
+			return nil, fmt.Errorf("%s cannot be played with fence_leasedog: %s", s.Name, why)
 		}
 		out = append(out, fenced(s))
 	}

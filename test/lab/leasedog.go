@@ -120,6 +120,11 @@ func (c *Cluster) leaseSettled(ctx context.Context, holder string) error {
 	if err != nil {
 		return err
 	}
+	if state.Config.Fence != NoFencing {
+		if err := c.nobodyBarred(ctx); err != nil {
+			return err
+		}
+	}
 	if state.Config.OrderFirst { // it does not ask before Pacemaker does
 		if l.State != "standby" {
 			return fmt.Errorf("%s stands by and its lease is %s %q", Peer(holder), l.State, l.WhyNot)
@@ -128,6 +133,35 @@ func (c *Cluster) leaseSettled(ctx context.Context, holder string) error {
 	}
 	if l.State != "acquiring" { // a ready standby waits in a parked acquire
 		return fmt.Errorf("%s stands by and its lease is %s %q", Peer(holder), l.State, l.WhyNot)
+	}
+	return nil
+}
+
+// nobodyBarred is nil when no node is to be reset yet because of its fencing.
+func (c *Cluster) nobodyBarred(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	out, err := c.Exec(ctx, Arbiter, "leasedog-arbiter", "status", "-o", "json")
+	if err != nil {
+		return err
+	}
+	var status struct {
+		Clusters []struct {
+			Nodes []struct {
+				Node   string `json:"node"`
+				Barred bool   `json:"barred"`
+			} `json:"nodes"`
+		} `json:"clusters"`
+	}
+	if err := json.Unmarshal([]byte(out), &status); err != nil {
+		return fmt.Errorf("read the arbiter's status: %w", err)
+	}
+	for _, cluster := range status.Clusters {
+		for _, n := range cluster.Nodes {
+			if n.Barred {
+				return fmt.Errorf("%s is barred, and about to reset itself", n.Node)
+			}
+		}
 	}
 	return nil
 }

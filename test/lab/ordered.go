@@ -111,7 +111,8 @@ func playOrderedCold(ctx context.Context, r *Run) error {
 }
 
 // playLostRace cuts the heartbeat for a while with start-failure-is-fatal as Pacemaker has it. The standby's starts fail, and
-// its node is not banned for ever: when the holder dies, with the heartbeat still cut, it takes over by itself.
+// its node is not banned for ever: when the holder dies, with the heartbeat still cut, it takes over by itself. With fencing Pacemaker
+// does not try there before it has fenced the holder, which fails while that lives, and is given up after ten times.
 func playLostRace(ctx context.Context, r *Run, length time.Duration) (err error) {
 	if err := r.setOptions(ctx, map[string]string{"start-failure-is-fatal": "true"}); err != nil {
 		return err
@@ -134,7 +135,11 @@ func playLostRace(ctx context.Context, r *Run, length time.Duration) (err error)
 	}
 	lost := strings.Count(out, "is not held in time")
 	r.Event("%s has lost the race %d times", r.Standby(), lost)
-	if least := int(length / (retryEvery + leaseStart + 15*time.Second)); lost < max(1, least) {
+	if r.Config.Fence != NoFencing {
+		if lost > 0 {
+			r.Fail("%s started something before its peer was fenced", r.Standby())
+		}
+	} else if least := int(length / (retryEvery + leaseStart + 15*time.Second)); lost < max(1, least) {
 		r.Fail("%s was to try again and again, and lost %d times", r.Standby(), lost)
 	}
 	r.expectStays()
