@@ -198,7 +198,7 @@ func recoveryMistakes() []mistake {
 			{"grantor_recovery.go", "	if c.State == ClaimPaused && next.State != RecordPaused {\n		next = g.pausedByClaim(next, c)\n	}\n	// The number", "	// The number"},
 			{"grantor_recovery.go", "	case c.State == ClaimPaused && c.PauseFor == 0:\n		return Never\n	case c.State == ClaimPaused:\n		hold = g.claimPauseHold(c)\n", ""},
 			{"grantor_acquire.go", "		if c.State == ClaimPaused && rec.State != RecordPaused {", "		if false {"}}},
-		{"a pause on record outlives the claim of a later epoch", "bars", []edit{
+		{"a pause on record outlives the claim of a later epoch", "paused", []edit{
 			{"grantor_renew.go", "		if wasPaused && op.rec.State != RecordPaused {", "		if false {"}}},
 		{"a store that went back is not noticed", "stores", []edit{
 			{"grantor_recovery.go", "	behind := same && seen.Generation > own.Generation", "	behind := false && same"},

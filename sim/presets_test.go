@@ -33,6 +33,7 @@ func presets() map[string]Config {
 		"resumes":  lan("pause", "pause", "resume asked elsewhere", "resume asked elsewhere", "cut", "stop agent"),
 		"lost":     two(lan("lose store", "pause", "cut", "stop agent")),
 		"bars":     lan("bar", "bar", "restore store", "restore store"),
+		"paused":   lan("pause", "pause", "roll store back", "restore store", "crash", "leave"),
 		"any":      lan(),
 		"hang":     lan(hang, "cut"),
 		"restarts": lan(hang, "restart arbiter", "restart arbiter", "cut"),
