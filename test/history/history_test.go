@@ -132,7 +132,7 @@ func TestWrongArbitersAreCaught(t *testing.T) {
 			"c.store.Write(c.name, a.Change, func(err error) { c.results <- lease.Stored{Txn: a.Txn, Err: err} })",
 			"time.AfterFunc(400*time.Millisecond, func() { c.store.Write(c.name, a.Change, func(error) {}) })\n" +
 				"\t\t\tc.results <- lease.Stored{Txn: a.Txn}"}}},
-		{"an epoch is used again", []Edit{{"lease/grantor_acquire.go", "epoch := max(l.rec.Epoch, a.SeenEpoch) + 1",
+		{"an epoch is used again", []Edit{{"lease/grantor_acquire.go", "epoch := max(l.rec.Epoch, l.rec.Floor, a.SeenEpoch) + 1",
 			"epoch := max(l.rec.Epoch, a.SeenEpoch, 1)"}}},
 		{"half a hold", []Edit{{"lease/grantor_renew.go", "l.holdEnd = Later(l.holdEnd, now.Add(l.rec.Hold))",
 			"l.holdEnd = Later(l.holdEnd, now.Add(l.rec.Hold/2))"}}},
