@@ -74,25 +74,40 @@ type ArbiterLease struct {
 	Holder string `json:"holder"`
 }
 
-// arbiterSays asks the arbiter about the lab's lease; recovery is what a recovery of the cluster waits for, "" outside
-// of one.
-func (c *Cluster) arbiterSays(ctx context.Context) (recovery string, l ArbiterLease, err error) {
+// arbiterCluster is a cluster as leasedog-arbiter status tells it.
+type arbiterCluster struct {
+	Recovery string         `json:"recovery"`
+	Leases   []ArbiterLease `json:"leases"`
+	Nodes    []struct {
+		Node   string `json:"node"`
+		Barred bool   `json:"barred"`
+	} `json:"nodes"`
+}
+
+func (c *Cluster) arbiterStatus(ctx context.Context) ([]arbiterCluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	out, err := c.Exec(ctx, Arbiter, "leasedog-arbiter", "status", "-o", "json")
 	if err != nil {
-		return "", l, err
+		return nil, err
 	}
 	var status struct {
-		Clusters []struct {
-			Recovery string         `json:"recovery"`
-			Leases   []ArbiterLease `json:"leases"`
-		} `json:"clusters"`
+		Clusters []arbiterCluster `json:"clusters"`
 	}
 	if err := json.Unmarshal([]byte(out), &status); err != nil {
-		return "", l, fmt.Errorf("read the arbiter's status: %w", err)
+		return nil, fmt.Errorf("read the arbiter's status: %w", err)
 	}
-	for _, cluster := range status.Clusters {
+	return status.Clusters, nil
+}
+
+// arbiterSays asks the arbiter about the lab's lease; recovery is what a recovery of the cluster waits for, "" outside
+// of one.
+func (c *Cluster) arbiterSays(ctx context.Context) (recovery string, l ArbiterLease, err error) {
+	clusters, err := c.arbiterStatus(ctx)
+	if err != nil {
+		return "", l, err
+	}
+	for _, cluster := range clusters {
 		recovery = cluster.Recovery
 		for _, l := range cluster.Leases {
 			if l.Lease == leaseName {
@@ -139,24 +154,11 @@ func (c *Cluster) leaseSettled(ctx context.Context, holder string) error {
 
 // nobodyBarred is nil when no node is to be reset yet because of its fencing.
 func (c *Cluster) nobodyBarred(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	out, err := c.Exec(ctx, Arbiter, "leasedog-arbiter", "status", "-o", "json")
+	clusters, err := c.arbiterStatus(ctx)
 	if err != nil {
 		return err
 	}
-	var status struct {
-		Clusters []struct {
-			Nodes []struct {
-				Node   string `json:"node"`
-				Barred bool   `json:"barred"`
-			} `json:"nodes"`
-		} `json:"clusters"`
-	}
-	if err := json.Unmarshal([]byte(out), &status); err != nil {
-		return fmt.Errorf("read the arbiter's status: %w", err)
-	}
-	for _, cluster := range status.Clusters {
+	for _, cluster := range clusters {
 		for _, n := range cluster.Nodes {
 			if n.Barred {
 				return fmt.Errorf("%s is barred, and about to reset itself", n.Node)
