@@ -19,11 +19,10 @@ func (h handler) Fence(ctx context.Context, r control.Request) (control.Fence, e
 	if r.To == "" {
 		return h.fenceList(ctx)
 	}
-	got, err := h.fence(ctx, r)
-	if !r.Check {
-		h.a.refencing.ended(h.a.opt.Now(), r.To, err == nil && got.Done)
+	if !r.Check && r.To != h.a.node {
+		h.a.refencing.asks(h.a.opt.Now(), r.To)
 	}
-	return got, err
+	return h.fence(ctx, r)
 }
 
 func (h handler) fence(ctx context.Context, r control.Request) (control.Fence, error) {

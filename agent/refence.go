@@ -16,25 +16,34 @@ import (
 // (ocf:leasedog:lease), nothing else would change. Any number of goroutines call its methods.
 type refencing struct {
 	mu     sync.Mutex
-	target string        // "": no fencing has failed
+	target string        // "": no fencing is missing
 	asked  lease.Instant // for it, by fence_leasedog, the last time
 }
 
-// refenceEvery is how long nobody has asked for a fencing that Pacemaker has given up, and how often it is looked at then.
-const refenceEvery = 5 * time.Second
+// refenceEvery is how long nobody has asked for a fencing that Pacemaker has given up, and how often it is looked at then. Where
+// Pacemaker does not try again all the same (maintenance, a device that is banned), it is told less and less often.
+const (
+	refenceEvery = 5 * time.Second
+	refenceMost  = 5 * time.Minute
+)
 
 // fencingAttribute is a transient attribute of this node whose only purpose is to change. No lease can have it: their names have no
 // underscore.
 const fencingAttribute = "leasedog_fencing"
 
-// ended is the outcome of one question of fence_leasedog.
-func (r *refencing) ended(now lease.Instant, target string, done bool) {
+// asks notes that fence_leasedog has asked, or that a fencing was found missing. Whether it is done Pacemaker says, not the answer,
+// which may have met nobody.
+func (r *refencing) asks(now lease.Instant, target string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case !done:
-		r.target, r.asked = target, now
-	case r.target == target:
+	r.target, r.asked = target, now
+}
+
+// done is what Pacemaker says: target is not to be fenced any more.
+func (r *refencing) done(target string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.target == target {
 		r.target = ""
 	}
 }
@@ -49,34 +58,58 @@ func (r *refencing) due(now lease.Instant) string {
 	return r.target
 }
 
-// refence looks, while a fencing has failed, whether it would succeed now.
+// refence looks, while a fencing is missing, whether it would succeed now.
 func (a *Agent) refence(ctx context.Context) {
-	touched := false
+	a.findFencing(ctx)
+	wait, next := refenceEvery, lease.Instant(0)
 	for pause(ctx, refenceEvery) == nil {
-		target := a.refencing.due(a.opt.Now())
-		if target == "" {
+		now := a.opt.Now()
+		target := a.refencing.due(now)
+		if target == "" || now < next {
 			continue
 		}
 		wanted, free := a.couldFence(ctx, target)
 		one, cancel := context.WithTimeout(ctx, toolTime)
 		switch {
 		case !wanted:
-			a.refencing.ended(a.opt.Now(), target, true)
-			if touched {
+			a.refencing.done(target)
+			if next != 0 {
 				_ = a.opt.Cluster.DeleteAttribute(one, fencingAttribute)
 			}
-			touched = false
+			wait, next = refenceEvery, 0
 		case free:
-			touched = true
-			a.log.Infof("the fencing of %s had failed, and can succeed now: Pacemaker is to try again", target)
-			_ = a.opt.Cluster.PutAttribute(one, fencingAttribute, fmt.Sprintf("%s-%d", target, a.opt.Now())) // else in 5 s again
+			if next == 0 {
+				a.log.Infof("the fencing of %s had failed, and would succeed now: Pacemaker is to try again", target)
+			}
+			_ = a.opt.Cluster.PutAttribute(one, fencingAttribute, fmt.Sprintf("%s-%d", target, now)) // else later again
+			wait, next = min(2*wait, refenceMost), now.Add(wait)
 		}
 		cancel()
 	}
 }
 
-// couldFence says whether Pacemaker still wants target to be fenced, and whether it holds nothing any more. What cannot be read
-// changes nothing.
+// findFencing finds what an earlier agent knew, or nobody, when fence_leasedog asked: Pacemaker knows what is missing.
+func (a *Agent) findFencing(ctx context.Context) {
+	for {
+		one, cancel := context.WithTimeout(ctx, toolTime)
+		st, err := a.opt.Cluster.Status(one)
+		cancel()
+		if err == nil {
+			for _, n := range st.Nodes {
+				if n.Name != a.node && n.Unclean == pcmk.Yes {
+					a.refencing.asks(a.opt.Now(), n.Name)
+				}
+			}
+			return
+		}
+		if pause(ctx, refenceEvery) != nil {
+			return
+		}
+	}
+}
+
+// couldFence says whether Pacemaker still wants target to be fenced, and whether the arbiter would say that it is. What cannot be
+// read changes nothing.
 func (a *Agent) couldFence(ctx context.Context, target string) (wanted, free bool) {
 	one, cancel := context.WithTimeout(ctx, toolTime)
 	defer cancel()
@@ -90,9 +123,11 @@ func (a *Agent) couldFence(ctx context.Context, target string) (wanted, free boo
 	if !wanted {
 		return false, false
 	}
+	unguarded := a.unguarded(ctx)
 	var ask lease.Fence
 	a.inLoop(func() {
-		ask = lease.Fence{Party: a.self, Seq: uint64(a.opt.Now()), Seen: a.known.Stamp, Target: target, Check: true}
+		ask = lease.Fence{Party: a.self, Seq: uint64(a.opt.Now()), Seen: a.known.Stamp, Target: target, Check: true,
+			Guarded: len(unguarded) == 0}
 	})
 	if ask.Node == "" {
 		return true, false // the agent is ending
@@ -106,5 +141,5 @@ func (a *Agent) couldFence(ctx context.Context, target string) (wanted, free boo
 	if err != nil {
 		return true, false
 	}
-	return true, answer.Verdict == lease.OK || answer.Verdict == lease.Denied && answer.Holder == ""
+	return true, answer.Boot != ""
 }

@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"context"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,10 +14,22 @@ import (
 	"github.com/leasedog/leasedog/pcmk"
 )
 
+// lockedArbiter is asked by the agent beside the test.
+type lockedArbiter struct {
+	mu sync.Mutex
+	of fencingArbiter
+}
+
+func (a *lockedArbiter) Ask(ctx context.Context, name string, body any) (lease.Answer, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.of.Ask(ctx, name, body)
+}
+
 // Pacemaker is told to try a failed fencing again once it can succeed, as long as it wants it, and not while it tries.
 func TestRefence(t *testing.T) {
-	at := func(v lease.Verdict, holder string) lease.Answer {
-		return lease.Answer{Verdict: v, Stamp: lease.Stamp{StoreID: "s"}, Holder: holder}
+	at := func(v lease.Verdict, boot string) lease.Answer {
+		return lease.Answer{Verdict: v, Stamp: lease.Stamp{StoreID: "s"}, Boot: boot}
 	}
 	for name, c := range map[string]struct {
 		unclean pcmk.Bool
@@ -23,13 +37,13 @@ func TestRefence(t *testing.T) {
 		asking  bool         // fence_leasedog goes on asking
 		puts    bool
 	}{
-		"it holds nothing any more": {pcmk.Yes, at(lease.Denied, ""), false, true},
-		"it is barred":              {pcmk.Yes, at(lease.OK, ""), false, true},
-		"it holds":                  {pcmk.Yes, at(lease.Denied, "node2"), false, false},
-		"recovery":                  {pcmk.Yes, at(lease.Recovery, ""), false, false},
-		"another store says so":     {pcmk.Yes, lease.Answer{Verdict: lease.OK, Stamp: lease.Stamp{StoreID: "t"}}, false, false},
-		"nobody wants it":           {pcmk.No, at(lease.OK, ""), false, false},
-		"it is tried":               {pcmk.Yes, at(lease.OK, ""), true, false},
+		"it holds nothing any more":   {pcmk.Yes, at(lease.Denied, "b2"), false, true},
+		"it is barred":                {pcmk.Yes, at(lease.OK, "b2"), false, true},
+		"it holds, or an old arbiter": {pcmk.Yes, at(lease.Denied, ""), false, false},
+		"recovery":                    {pcmk.Yes, at(lease.Recovery, ""), false, false},
+		"another store says so":       {pcmk.Yes, lease.Answer{Verdict: lease.OK, Stamp: lease.Stamp{StoreID: "t"}, Boot: "b2"}, false, false},
+		"nobody wants it":             {pcmk.No, at(lease.OK, "b2"), false, false},
+		"it is tried":                 {pcmk.Yes, at(lease.OK, "b2"), true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			proc := procDir(t, controlled)
@@ -39,7 +53,7 @@ func TestRefence(t *testing.T) {
 				f.status.Nodes = []pcmk.Node{{Name: "node1", Unclean: pcmk.No}, {Name: "node2", Unclean: c.unclean}}
 				k := testKeeper(t, f.fakeCluster, proc)
 				withLoop(t, k, config.AcquireAuto)
-				arbiter := &fencingArbiter{answer: at(lease.Denied, "node2")}
+				arbiter := &lockedArbiter{of: fencingArbiter{answer: at(lease.Denied, "")}}
 				k.a.opt.Cluster, k.a.opt.Arbiter, k.a.knownDisk = f, arbiter, newQueue()
 				k.a.known.Stamp = lease.Stamp{StoreID: "s"}
 				go k.a.refence(t.Context())
@@ -55,33 +69,48 @@ func TestRefence(t *testing.T) {
 						ask()
 					}
 				} else {
-					arbiter.answer = c.later
-					time.Sleep(30 * time.Second)
+					arbiter.mu.Lock()
+					arbiter.of.answer = c.later
+					arbiter.mu.Unlock()
+					time.Sleep(time.Hour)
 				}
 				synctest.Wait()
 				f.mu.Lock()
 				puts := strings.Count(strings.Join(f.calls, "\n"), "put node2-")
 				f.mu.Unlock()
-				if (puts > 0) != c.puts || puts > 6 {
+				if (puts > 0) != c.puts || puts > 20 {
 					t.Errorf("%d changes", puts)
 				}
 				if c.unclean == pcmk.No && k.a.refencing.due(k.a.opt.Now()) != "" {
 					t.Error("a fencing that nobody wants is looked at for ever")
 				}
-				for _, q := range arbiter.asked[1:] {
-					if !q.Check && !c.asking {
+				arbiter.mu.Lock()
+				defer arbiter.mu.Unlock()
+				for _, q := range arbiter.of.asked[1:] {
+					if !c.asking && (!q.Check || !q.Guarded) {
 						t.Errorf("asked %+v: the agent itself bars nobody", q)
 					}
 				}
 			})
 		})
 	}
-	t.Run("it succeeded", func(t *testing.T) {
-		var r refencing
-		r.ended(0, "node2", false)
-		r.ended(1, "node2", true)
-		if r.due(lease.Instant(time.Hour)) != "" {
-			t.Error("it is still missing")
+}
+
+// An agent that starts finds what is missing, and a node's fencing of itself is nobody's business.
+func TestRefenceFinds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := idleCluster()
+		f.status.Nodes = []pcmk.Node{{Name: "node1", Unclean: pcmk.Yes}, {Name: "node2", Unclean: pcmk.Yes}}
+		k := testKeeper(t, f, procDir(t))
+		k.a.node = "node1"
+		k.a.findFencing(t.Context())
+		time.Sleep(2 * refenceEvery)
+		if got := k.a.refencing.due(k.a.opt.Now()); got != "node2" {
+			t.Errorf("due is %q", got)
+		}
+		k.a.refencing.done("node1")
+		if k.a.refencing.done("node2"); k.a.refencing.due(k.a.opt.Now()) != "" {
+			t.Error("still due")
 		}
 	})
 }

@@ -169,7 +169,7 @@ func (g *Grantor) fence(now Instant, r Request, f Fence) {
 	g.reply(r.ID, a)
 }
 
-// checkFence says how a target stands.
+// checkFence says how a target stands. It names the target's boot if a fencing like this would be answered ok now.
 func (g *Grantor) checkFence(now Instant, f Fence, a Answer) Answer {
 	n := g.nodes[f.Target]
 	ago, heard := g.quiet(now, f.Target)
@@ -181,9 +181,12 @@ func (g *Grantor) checkFence(now Instant, f Fence, a Answer) Answer {
 	case n.barred(n.record().BootID, 0) != nil:
 		a.Verdict, a.Reason = OK, f.Target+" is barred until it boots anew"
 	case l != nil:
-		a.Holder, a.Reason = f.Target, g.whyHeld(now, l, f.Target)
+		a.Reason = g.whyHeld(now, l, f.Target)
 	default:
 		a.Reason = fmt.Sprintf("%s holds nothing, and was %s", f.Target, lastHeard(ago, heard))
+	}
+	if l == nil && f.Guarded && g.barredBeside(f.Target) == "" && n.unsure() == "" {
+		a.Boot = BootMark(n.record().BootID)
 	}
 	return a
 }

@@ -220,6 +220,8 @@ func operatorRules() []Rule {
 		{ID: "4.3.13", Without: "a new boot ends a bar", Edits: []Edit{
 			{requestFile, `		r.BarredBoot, r.BarredOff = "", false // a new`, `		// a new`},
 			{fenceFile, `n.rec.BarredBoot == "" || n.rec.BarredBoot != boot`, `n.rec.BarredBoot == ""`}}},
+		{ID: "4.3.13", Without: "a check names a boot only if a fencing would succeed", Edits: one(fenceFile,
+			`	if l == nil && f.Guarded && g.barredBeside(f.Target) == "" && n.unsure() == "" {`, "	if true {")},
 		{ID: "4.3.13", Without: "a bar that leaves nobody is an alarm", Edits: one(fenceFile, "	if alone {\n", "	if alone && false {\n")},
 	}
 }
