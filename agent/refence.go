@@ -96,7 +96,7 @@ func (a *Agent) findFencing(ctx context.Context) {
 		cancel()
 		if err == nil {
 			for _, n := range st.Nodes {
-				if n.Name != a.node && n.Unclean == pcmk.Yes {
+				if n.Name != a.node && n.Unclean == pcmk.Yes && st.StonithEnabled != pcmk.No {
 					a.refencing.asks(a.opt.Now(), n.Name)
 				}
 			}

@@ -103,6 +103,13 @@ func TestRefenceFinds(t *testing.T) {
 		f.status.Nodes = []pcmk.Node{{Name: "node1", Unclean: pcmk.Yes}, {Name: "node2", Unclean: pcmk.Yes}}
 		k := testKeeper(t, f, procDir(t))
 		k.a.node = "node1"
+		f.status.StonithEnabled = pcmk.No
+		k.a.findFencing(t.Context())
+		time.Sleep(2 * refenceEvery)
+		if got := k.a.refencing.due(k.a.opt.Now()); got != "" {
+			t.Errorf("without fencing: due is %q", got)
+		}
+		f.status.StonithEnabled = pcmk.Yes
 		k.a.findFencing(t.Context())
 		time.Sleep(2 * refenceEvery)
 		if got := k.a.refencing.due(k.a.opt.Now()); got != "node2" {

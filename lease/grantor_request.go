@@ -439,7 +439,7 @@ func (g *Grantor) rememberBoots() {
 			continue // a bar, or its end
 		}
 		r := n.record()
-		anew := n.rec.BootID != "" && n.rec.BootID != r.BootID && !strings.Contains(n.beside, r.BootID)
+		anew := n.rec.BootID != "" && n.rec.BootID != r.BootID && !slices.Contains(strings.Fields(n.beside), r.BootID)
 		must := anew || n.rec.BarredBoot != r.BarredBoot || n.rec.Beside != r.Beside
 		if r != n.rec && g.canAdd() && (g.inflight != nil || must) {
 			t := Transition{}
